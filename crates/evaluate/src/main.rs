@@ -1,0 +1,4 @@
+//! Entry point; everything is in `lib.rs`.
+fn main() -> std::process::ExitCode {
+    cli::main(evaluate::run)
+}
