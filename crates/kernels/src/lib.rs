@@ -1,1 +1,26 @@
-//! kernels
+//! Hand-written CPU code: slices in, slices out, `f32`, row-major.
+//!
+//! # Layout
+//! - [`matmul`]: dense products over strided views (the `gemm` crate behind a safe face; the only `unsafe`)
+//! - [`norm`]: RMS normalisation and its reverse
+//! - [`rope`]: rotary position embedding and its reverse
+//! - [`attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
+//! - [`activation`]: the gated MLP nonlinearity and its reverse
+//! - [`loss`]: cross-entropy with its gradient in one pass
+//! - [`adam`]: the optimizer step
+//! - [`vector`]: dot products, exponentials: what the rest is made of
+//!
+//! Every function is deterministic whatever the number of threads: work is cut by rows, never by what is summed.
+//! The vector instructions are chosen at run time (`pulp`); the same source is the scalar fallback.
+
+pub mod activation;
+pub mod adam;
+pub mod attention;
+pub mod loss;
+pub mod matmul;
+pub mod norm;
+pub mod rope;
+pub mod vector;
+
+pub use attention::{Attention, attention, attention_backward};
+pub use matmul::{View, ViewMut, matmul, matmul_nn, matmul_nt, matmul_tn};
