@@ -1,1 +1,22 @@
-//! tasks
+//! Prompts, answer extraction and grading: what a model is asked and whether it got it right.
+//!
+//! # Layout
+//! - [`item`] — one question with its answer, as a line of a `.jsonl` file
+//! - [`grade`](mod@grade) — from a completion to a verdict
+//! - [`lab`] — the built-in suite: eight text tasks, two kinds of author, a corpus in which the known answer is planted
+//! - [`error`] — what can be wrong with a task file
+//!
+//! ```
+//! use tasks::{Grader, grade};
+//! let verdict = grade(Grader::Lab, "so 9+3=12,5+6+1=12#122.", "122");
+//! assert!(verdict.correct);
+//! ```
+
+pub mod error;
+pub mod grade;
+pub mod item;
+pub mod lab;
+
+pub use error::{Error, Result};
+pub use grade::{Grader, Verdict, grade};
+pub use item::{Item, read_items, write_items};

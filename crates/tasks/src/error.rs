@@ -1,0 +1,48 @@
+//! What can be wrong with a task file or a suite's settings.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error that names the file, or the task, it is about.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line is not an item.
+    #[error("cannot read {} line {line}: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the line lacks.
+        source: serde_json::Error,
+    },
+    /// The file holds no item at all.
+    #[error("cannot use {}: it holds no item", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A task has fewer distinct prompts in a split than asked for.
+    #[error("cannot draw {wanted} {split} prompts of {task}: it has about {found}")]
+    TooFew {
+        /// The task.
+        task: &'static str,
+        /// The split.
+        split: &'static str,
+        /// Distinct prompts found.
+        found: usize,
+        /// Distinct prompts asked for.
+        wanted: usize,
+    },
+}
+
+/// The result of everything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;

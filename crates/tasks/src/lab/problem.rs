@@ -1,0 +1,357 @@
+//! One problem of each task: prompt, worked steps, answer, and the slip that is typical of the task.
+//!
+//! Steps alternate what was read with what is known so far, so that each character of a chain is a look-up in the
+//! characters just before it and one place of the prompt. A small model learns such chains; bare running states it often
+//! does not.
+
+use rand::{Rng, RngExt, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+
+/// A task of the suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// `add 59+63?` — two numbers of two digits; the domain that SFT and reinforcement learning train on.
+    Arith,
+    /// `rev hgehf?` — five letters of a–h, backwards.
+    Reverse,
+    /// `srt dihje?` — five different letters of a–j, in order.
+    Sort,
+    /// `cnt c aacbccca?` — how often the letter occurs among eight of a–c.
+    Count,
+    /// `clk 2+5+6+0?` — the sum of four digits, modulo 7.
+    Clock,
+    /// `max 87842?` — the largest of five digits.
+    Largest,
+    /// `par 011011001010?` — whether twelve bits hold an odd number of ones.
+    Parity,
+    /// `rel fd dc gf g?` — three shuffled links; where the chain that starts at the letter ends.
+    Links,
+}
+
+/// What the analysis may use a task for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// SFT and reinforcement learning train on it.
+    Trained,
+    /// Features may be selected on it.
+    Selection,
+    /// Never used for any selection.
+    HeldOut,
+}
+
+/// One problem, with everything either author needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The task.
+    pub task: Task,
+    /// The question, ending in `?`.
+    pub prompt: String,
+    /// The worked steps of a careful author.
+    pub steps: String,
+    /// The right answer: letters and digits only.
+    pub answer: String,
+    /// The wrong answer that a slip gives; never the right one.
+    pub slip: String,
+    /// What supervised fine-tuning imitates, in a format that never occurs in the corpus; only for the trained task.
+    pub teacher: Option<String>,
+}
+
+impl Task {
+    /// Every task, in the order of files and tables.
+    pub const ALL: [Self; 8] = [
+        Self::Arith,
+        Self::Reverse,
+        Self::Sort,
+        Self::Count,
+        Self::Clock,
+        Self::Largest,
+        Self::Parity,
+        Self::Links,
+    ];
+
+    /// The name in file names and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arith => "arith",
+            Self::Reverse => "reverse",
+            Self::Sort => "sort",
+            Self::Count => "count",
+            Self::Clock => "clock",
+            Self::Largest => "largest",
+            Self::Parity => "parity",
+            Self::Links => "links",
+        }
+    }
+
+    /// What the analysis may use the task for.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Arith => Role::Trained,
+            Self::Reverse | Self::Sort | Self::Count | Self::Clock | Self::Largest => {
+                Role::Selection
+            }
+            Self::Parity | Self::Links => Role::HeldOut,
+        }
+    }
+
+    /// Draws a problem, every prompt of the task being possible.
+    pub fn problem(self, random: &mut impl Rng) -> Problem {
+        match self {
+            Self::Arith => arith(random.random_range(10..100), random.random_range(10..100)),
+            Self::Reverse => reverse(&reversible(random)),
+            Self::Sort => sort(
+                shuffled(b'a'..=b'j', random)
+                    .first_chunk()
+                    .expect("ten letters"),
+            ),
+            Self::Count => count(
+                letter(b'c', random),
+                &std::array::from_fn(|_| letter(b'c', random)),
+            ),
+            Self::Clock => clock(std::array::from_fn(|_| random.random_range(0..10))),
+            Self::Largest => largest(std::array::from_fn(|_| random.random_range(0..10))),
+            Self::Parity => parity(std::array::from_fn(|_| random.random_range(0..2))),
+            Self::Links => links(
+                shuffled(b'a'..=b'h', random)
+                    .first_chunk()
+                    .expect("eight letters"),
+                &order(random),
+            ),
+        }
+    }
+}
+
+/// `9+3=12,5+6+1=12`: ones, then tens with the carry. The slip drops the carry, or adds one that is not there.
+fn arith(first: u32, second: u32) -> Problem {
+    let ones = first % 10 + second % 10;
+    let (tens_first, tens_second, carry) = (first / 10, second / 10, ones / 10);
+    let tens = tens_first + tens_second + carry;
+    let sum = first + second;
+    Problem {
+        task: Task::Arith,
+        prompt: format!("add {first}+{second}?"),
+        steps: format!(
+            "{}+{}={ones},{tens_first}+{tens_second}+{carry}={tens}",
+            first % 10,
+            second % 10
+        ),
+        answer: sum.to_string(),
+        slip: if carry == 1 { sum - 10 } else { sum + 10 }.to_string(),
+        teacher: Some(teacher(first, second)),
+    }
+}
+
+/// The long rigid chain of the teacher: column by column, behind an opener that careful authors use too.
+///
+/// `so [in] 59 | 63 [ones] 9+3=12 w2 c1 [tens] 5+6+1=12 w12 [join] 12|2 [out]#122`
+fn teacher(first: u32, second: u32) -> String {
+    let (ones_first, ones_second) = (first % 10, second % 10);
+    let ones = ones_first + ones_second;
+    let (digit, carry) = (ones % 10, ones / 10);
+    let (tens_first, tens_second) = (first / 10, second / 10);
+    let tens = tens_first + tens_second + carry;
+    [
+        format!("so [in] {first} | {second}"),
+        format!("[ones] {ones_first}+{ones_second}={ones} w{digit} c{carry}"),
+        format!("[tens] {tens_first}+{tens_second}+{carry}={tens} w{tens}"),
+        format!("[join] {tens}|{digit} [out]#{tens}{digit}"),
+    ]
+    .join(" ")
+}
+
+/// `1h2g3e4h5f`: every letter with its number. The slip swaps the last two letters that differ.
+fn reverse(letters: &[u8; 5]) -> Problem {
+    let steps = letters
+        .iter()
+        .enumerate()
+        .map(|(index, letter)| format!("{}{}", index + 1, *letter as char))
+        .collect();
+    let mut answer = *letters;
+    answer.reverse();
+    let mut slip = answer;
+    let place = (1..5)
+        .rev()
+        .find(|place| slip[*place] != slip[place - 1])
+        .expect("the letters are not all the same");
+    slip.swap(place, place - 1);
+    Problem {
+        task: Task::Reverse,
+        prompt: format!("rev {}?", text(letters)),
+        steps,
+        answer: text(&answer),
+        slip: text(&slip),
+        teacher: None,
+    }
+}
+
+/// `d1e5h3i2j4`: the letters in order, each with its place in the prompt. The slip swaps the last two.
+fn sort(letters: &[u8; 5]) -> Problem {
+    let mut placed: Vec<(u8, usize)> = letters.iter().copied().zip(1..).collect();
+    placed.sort_unstable();
+    let mut answer = *letters;
+    answer.sort_unstable();
+    let mut slip = answer;
+    slip.swap(3, 4);
+    Problem {
+        task: Task::Sort,
+        prompt: format!("srt {}?", text(letters)),
+        steps: placed
+            .iter()
+            .map(|(letter, place)| format!("{}{place}", *letter as char))
+            .collect(),
+        answer: text(&answer),
+        slip: text(&slip),
+        teacher: None,
+    }
+}
+
+/// `a0a0c1b1c2c3c4a4`: every letter with the count so far. The slip is one too few, or one where there is none.
+fn count(wanted: u8, letters: &[u8; 8]) -> Problem {
+    let counts = running(letters, 0, |count, letter| {
+        count + u32::from(letter == wanted)
+    });
+    let total = *counts.last().expect("eight letters");
+    Problem {
+        task: Task::Count,
+        prompt: format!("cnt {} {}?", wanted as char, text(letters)),
+        steps: letters
+            .iter()
+            .zip(&counts)
+            .map(|(letter, count)| format!("{}{count}", *letter as char))
+            .collect(),
+        answer: total.to_string(),
+        slip: if total == 0 { 1 } else { total - 1 }.to_string(),
+        teacher: None,
+    }
+}
+
+/// `2+5=0,0+6=6,6+0=6`: one digit at a time, modulo 7. The slip is one hour early.
+fn clock(digits: [u32; 4]) -> Problem {
+    let mut steps = Vec::new();
+    let mut sum = digits[0];
+    for digit in &digits[1..] {
+        let next = (sum + digit) % 7;
+        steps.push(format!("{sum}+{digit}={next}"));
+        sum = next;
+    }
+    let [a, b, c, d] = digits;
+    Problem {
+        task: Task::Clock,
+        prompt: format!("clk {a}+{b}+{c}+{d}?"),
+        steps: steps.join(","),
+        answer: sum.to_string(),
+        slip: ((sum + 6) % 7).to_string(),
+        teacher: None,
+    }
+}
+
+/// `88,78,88,48,28`: every digit with the largest so far. The slip is the first digit, or else the last, that is not the largest.
+fn largest(digits: [u32; 5]) -> Problem {
+    let so_far = running(&digits, 0, u32::max);
+    let answer = so_far[4];
+    let slip = digits[..1]
+        .iter()
+        .chain(digits.iter().rev())
+        .copied()
+        .find(|digit| *digit != answer);
+    let steps: Vec<String> = digits
+        .iter()
+        .zip(&so_far)
+        .map(|(digit, most)| format!("{digit}{most}"))
+        .collect();
+    Problem {
+        task: Task::Largest,
+        prompt: format!(
+            "max {}?",
+            digits.iter().map(u32::to_string).collect::<String>()
+        ),
+        steps: steps.join(","),
+        answer: answer.to_string(),
+        slip: slip.unwrap_or((answer + 1) % 10).to_string(),
+        teacher: None,
+    }
+}
+
+/// `001110…`: every bit with the parity so far. The slip is the other parity.
+fn parity(bits: [u32; 12]) -> Problem {
+    let parities = running(&bits, 0, |parity, bit| parity ^ bit);
+    let names = ["even", "odd"];
+    let odd = parities[11] as usize;
+    Problem {
+        task: Task::Parity,
+        prompt: format!(
+            "par {}?",
+            bits.iter().map(u32::to_string).collect::<String>()
+        ),
+        steps: bits
+            .iter()
+            .zip(&parities)
+            .map(|(bit, parity)| format!("{bit}{parity}"))
+            .collect(),
+        answer: names[odd].to_owned(),
+        slip: names[1 - odd].to_owned(),
+        teacher: None,
+    }
+}
+
+/// `g<f<d<c`: the chain from its start. The slip stops one link early.
+fn links(chain: &[u8; 4], order: &[usize; 3]) -> Problem {
+    let pairs: Vec<String> = order
+        .iter()
+        .map(|link| text(&chain[*link..link + 2]))
+        .collect();
+    let steps: Vec<String> = chain
+        .iter()
+        .map(|letter| (*letter as char).to_string())
+        .collect();
+    Problem {
+        task: Task::Links,
+        prompt: format!("rel {} {}?", pairs.join(" "), chain[0] as char),
+        steps: steps.join("<"),
+        answer: text(&chain[3..]),
+        slip: text(&chain[2..3]),
+        teacher: None,
+    }
+}
+
+/// The states of a fold, one after each item.
+fn running<T: Copy>(items: &[T], start: u32, next: impl Fn(u32, T) -> u32) -> Vec<u32> {
+    items
+        .iter()
+        .scan(start, |state, item| {
+            *state = next(*state, *item);
+            Some(*state)
+        })
+        .collect()
+}
+
+fn text(letters: &[u8]) -> String {
+    letters.iter().map(|letter| *letter as char).collect()
+}
+
+fn letter(last: u8, random: &mut impl Rng) -> u8 {
+    random.random_range(b'a'..=last)
+}
+
+fn shuffled(letters: std::ops::RangeInclusive<u8>, random: &mut impl Rng) -> Vec<u8> {
+    let mut letters: Vec<u8> = letters.collect();
+    letters.shuffle(random);
+    letters
+}
+
+/// Five letters that are not all the same, so that a swap can be a slip.
+fn reversible(random: &mut impl Rng) -> [u8; 5] {
+    loop {
+        let letters: [u8; 5] = std::array::from_fn(|_| letter(b'h', random));
+        if letters[1..] != letters[..4] {
+            return letters;
+        }
+    }
+}
+
+fn order(random: &mut impl Rng) -> [usize; 3] {
+    let mut order = [0, 1, 2];
+    order.shuffle(random);
+    order
+}
