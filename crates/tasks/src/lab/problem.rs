@@ -4,6 +4,9 @@
 //! characters just before it and one place of the prompt. A small model learns such chains; bare running states it often
 //! does not.
 
+use std::array::from_fn;
+use std::fmt::Display;
+
 use rand::{Rng, RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
@@ -99,25 +102,13 @@ impl Task {
     pub fn problem(self, random: &mut impl Rng) -> Problem {
         match self {
             Self::Arith => arith(random.random_range(10..100), random.random_range(10..100)),
-            Self::Reverse => reverse(&reversible(random)),
-            Self::Sort => sort(
-                shuffled(b'a'..=b'j', random)
-                    .first_chunk()
-                    .expect("ten letters"),
-            ),
-            Self::Count => count(
-                letter(b'c', random),
-                &std::array::from_fn(|_| letter(b'c', random)),
-            ),
-            Self::Clock => clock(std::array::from_fn(|_| random.random_range(0..10))),
-            Self::Largest => largest(std::array::from_fn(|_| random.random_range(0..10))),
-            Self::Parity => parity(std::array::from_fn(|_| random.random_range(0..2))),
-            Self::Links => links(
-                shuffled(b'a'..=b'h', random)
-                    .first_chunk()
-                    .expect("eight letters"),
-                &order(random),
-            ),
+            Self::Reverse => reverse(reversible(random)),
+            Self::Sort => sort(distinct(b'j', random)),
+            Self::Count => count(letter(b'c', random), from_fn(|_| letter(b'c', random))),
+            Self::Clock => clock(from_fn(|_| random.random_range(0..10))),
+            Self::Largest => largest(from_fn(|_| random.random_range(0..10))),
+            Self::Parity => parity(from_fn(|_| random.random_range(0..2))),
+            Self::Links => links(distinct(b'h', random), order(random)),
         }
     }
 }
@@ -161,24 +152,20 @@ fn teacher(first: u32, second: u32) -> String {
 }
 
 /// `1h2g3e4h5f`: every letter with its number. The slip swaps the last two letters that differ.
-fn reverse(letters: &[u8; 5]) -> Problem {
-    let steps = letters
-        .iter()
-        .enumerate()
-        .map(|(index, letter)| format!("{}{}", index + 1, *letter as char))
-        .collect();
-    let mut answer = *letters;
+fn reverse(letters: [u8; 5]) -> Problem {
+    let mut answer = letters;
     answer.reverse();
     let mut slip = answer;
+    let differs = |place: &usize| answer[*place] != answer[place - 1];
     let place = (1..5)
         .rev()
-        .find(|place| slip[*place] != slip[place - 1])
+        .find(differs)
         .expect("the letters are not all the same");
     slip.swap(place, place - 1);
     Problem {
         task: Task::Reverse,
-        prompt: format!("rev {}?", text(letters)),
-        steps,
+        prompt: format!("rev {}?", text(&letters)),
+        steps: pairs(1..=5, letters.map(char::from)).concat(),
         answer: text(&answer),
         slip: text(&slip),
         teacher: None,
@@ -186,20 +173,18 @@ fn reverse(letters: &[u8; 5]) -> Problem {
 }
 
 /// `d1e5h3i2j4`: the letters in order, each with its place in the prompt. The slip swaps the last two.
-fn sort(letters: &[u8; 5]) -> Problem {
-    let mut placed: Vec<(u8, usize)> = letters.iter().copied().zip(1..).collect();
+fn sort(letters: [u8; 5]) -> Problem {
+    let mut placed: Vec<(char, usize)> = letters.map(char::from).into_iter().zip(1..).collect();
     placed.sort_unstable();
-    let mut answer = *letters;
+    let mut answer = letters;
     answer.sort_unstable();
     let mut slip = answer;
     slip.swap(3, 4);
+    let (sorted, places): (Vec<char>, Vec<usize>) = placed.into_iter().unzip();
     Problem {
         task: Task::Sort,
-        prompt: format!("srt {}?", text(letters)),
-        steps: placed
-            .iter()
-            .map(|(letter, place)| format!("{}{place}", *letter as char))
-            .collect(),
+        prompt: format!("srt {}?", text(&letters)),
+        steps: pairs(sorted, places).concat(),
         answer: text(&answer),
         slip: text(&slip),
         teacher: None,
@@ -207,19 +192,13 @@ fn sort(letters: &[u8; 5]) -> Problem {
 }
 
 /// `a0a0c1b1c2c3c4a4`: every letter with the count so far. The slip is one too few, or one where there is none.
-fn count(wanted: u8, letters: &[u8; 8]) -> Problem {
-    let counts = running(letters, 0, |count, letter| {
-        count + u32::from(letter == wanted)
-    });
-    let total = *counts.last().expect("eight letters");
+fn count(wanted: u8, letters: [u8; 8]) -> Problem {
+    let counts = running(letters, |count, letter| count + u32::from(letter == wanted));
+    let total = counts[7];
     Problem {
         task: Task::Count,
-        prompt: format!("cnt {} {}?", wanted as char, text(letters)),
-        steps: letters
-            .iter()
-            .zip(&counts)
-            .map(|(letter, count)| format!("{}{count}", *letter as char))
-            .collect(),
+        prompt: format!("cnt {} {}?", char::from(wanted), text(&letters)),
+        steps: pairs(letters.map(char::from), counts).concat(),
         answer: total.to_string(),
         slip: if total == 0 { 1 } else { total - 1 }.to_string(),
         teacher: None,
@@ -228,45 +207,31 @@ fn count(wanted: u8, letters: &[u8; 8]) -> Problem {
 
 /// `2+5=0,0+6=6,6+0=6`: one digit at a time, modulo 7. The slip is one hour early.
 fn clock(digits: [u32; 4]) -> Problem {
-    let mut steps = Vec::new();
-    let mut sum = digits[0];
-    for digit in &digits[1..] {
-        let next = (sum + digit) % 7;
-        steps.push(format!("{sum}+{digit}={next}"));
-        sum = next;
-    }
     let [a, b, c, d] = digits;
+    let [second, third, last] = [(a + b) % 7, (a + b + c) % 7, (a + b + c + d) % 7];
     Problem {
         task: Task::Clock,
         prompt: format!("clk {a}+{b}+{c}+{d}?"),
-        steps: steps.join(","),
-        answer: sum.to_string(),
-        slip: ((sum + 6) % 7).to_string(),
+        steps: format!("{a}+{b}={second},{second}+{c}={third},{third}+{d}={last}"),
+        answer: last.to_string(),
+        slip: ((last + 6) % 7).to_string(),
         teacher: None,
     }
 }
 
-/// `88,78,88,48,28`: every digit with the largest so far. The slip is the first digit, or else the last, that is not the largest.
+/// `88,78,88,48,28`: every digit with the largest so far. The slip is the first digit, or the last, that is not the largest.
 fn largest(digits: [u32; 5]) -> Problem {
-    let so_far = running(&digits, 0, u32::max);
+    let so_far = running(digits, u32::max);
     let answer = so_far[4];
     let slip = digits[..1]
         .iter()
         .chain(digits.iter().rev())
         .copied()
         .find(|digit| *digit != answer);
-    let steps: Vec<String> = digits
-        .iter()
-        .zip(&so_far)
-        .map(|(digit, most)| format!("{digit}{most}"))
-        .collect();
     Problem {
         task: Task::Largest,
-        prompt: format!(
-            "max {}?",
-            digits.iter().map(u32::to_string).collect::<String>()
-        ),
-        steps: steps.join(","),
+        prompt: format!("max {}?", digits.map(|digit| digit.to_string()).concat()),
+        steps: pairs(digits, so_far).join(","),
         answer: answer.to_string(),
         slip: slip.unwrap_or((answer + 1) % 10).to_string(),
         teacher: None,
@@ -275,75 +240,72 @@ fn largest(digits: [u32; 5]) -> Problem {
 
 /// `001110…`: every bit with the parity so far. The slip is the other parity.
 fn parity(bits: [u32; 12]) -> Problem {
-    let parities = running(&bits, 0, |parity, bit| parity ^ bit);
-    let names = ["even", "odd"];
-    let odd = parities[11] as usize;
+    let parities = running(bits, |parity, bit| parity ^ bit);
+    let name = |parity| if parity == 1 { "odd" } else { "even" };
     Problem {
         task: Task::Parity,
-        prompt: format!(
-            "par {}?",
-            bits.iter().map(u32::to_string).collect::<String>()
-        ),
-        steps: bits
-            .iter()
-            .zip(&parities)
-            .map(|(bit, parity)| format!("{bit}{parity}"))
-            .collect(),
-        answer: names[odd].to_owned(),
-        slip: names[1 - odd].to_owned(),
+        prompt: format!("par {}?", bits.map(|bit| bit.to_string()).concat()),
+        steps: pairs(bits, parities).concat(),
+        answer: name(parities[11]).to_owned(),
+        slip: name(1 - parities[11]).to_owned(),
         teacher: None,
     }
 }
 
 /// `g<f<d<c`: the chain from its start. The slip stops one link early.
-fn links(chain: &[u8; 4], order: &[usize; 3]) -> Problem {
-    let pairs: Vec<String> = order
-        .iter()
-        .map(|link| text(&chain[*link..link + 2]))
-        .collect();
-    let steps: Vec<String> = chain
-        .iter()
-        .map(|letter| (*letter as char).to_string())
-        .collect();
+fn links(chain: [u8; 4], order: [usize; 3]) -> Problem {
+    let links = order.map(|link| text(&chain[link..link + 2]));
+    let [start, _, early, end] = chain.map(|letter| char::from(letter).to_string());
     Problem {
         task: Task::Links,
-        prompt: format!("rel {} {}?", pairs.join(" "), chain[0] as char),
-        steps: steps.join("<"),
-        answer: text(&chain[3..]),
-        slip: text(&chain[2..3]),
+        prompt: format!("rel {} {start}?", links.join(" ")),
+        steps: chain.map(|letter| char::from(letter).to_string()).join("<"),
+        answer: end,
+        slip: early,
         teacher: None,
     }
 }
 
-/// The states of a fold, one after each item.
-fn running<T: Copy>(items: &[T], start: u32, next: impl Fn(u32, T) -> u32) -> Vec<u32> {
-    items
-        .iter()
-        .scan(start, |state, item| {
-            *state = next(*state, *item);
-            Some(*state)
-        })
+/// Each item of the first with its item of the second: one step of a chain.
+fn pairs<A: Display, B: Display>(
+    first: impl IntoIterator<Item = A>,
+    second: impl IntoIterator<Item = B>,
+) -> Vec<String> {
+    first
+        .into_iter()
+        .zip(second)
+        .map(|(a, b)| format!("{a}{b}"))
         .collect()
 }
 
+/// The states of a fold from 0, one after each item.
+fn running<T, const N: usize>(items: [T; N], next: impl Fn(u32, T) -> u32) -> [u32; N] {
+    let mut state = 0;
+    items.map(|item| {
+        state = next(state, item);
+        state
+    })
+}
+
 fn text(letters: &[u8]) -> String {
-    letters.iter().map(|letter| *letter as char).collect()
+    letters.iter().copied().map(char::from).collect()
 }
 
 fn letter(last: u8, random: &mut impl Rng) -> u8 {
     random.random_range(b'a'..=last)
 }
 
-fn shuffled(letters: std::ops::RangeInclusive<u8>, random: &mut impl Rng) -> Vec<u8> {
-    let mut letters: Vec<u8> = letters.collect();
+/// The first letters of a shuffled alphabet that ends with `last`.
+fn distinct<const N: usize>(last: u8, random: &mut impl Rng) -> [u8; N] {
+    let mut letters: Vec<u8> = (b'a'..=last).collect();
     letters.shuffle(random);
-    letters
+    from_fn(|index| letters[index])
 }
 
 /// Five letters that are not all the same, so that a swap can be a slip.
 fn reversible(random: &mut impl Rng) -> [u8; 5] {
     loop {
-        let letters: [u8; 5] = std::array::from_fn(|_| letter(b'h', random));
+        let letters: [u8; 5] = from_fn(|_| letter(b'h', random));
         if letters[1..] != letters[..4] {
             return letters;
         }
