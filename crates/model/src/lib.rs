@@ -1,1 +1,43 @@
-//! model
+//! The hooked transformer: load, forward, backward, generate, chat.
+//!
+//! # Layout
+//! - [`config`]: what a `config.json` says, for every architecture in one struct
+//! - [`weights`]: Hugging Face directories in and out
+//! - [`transformer`]: the forward pass; one, with taps
+//! - [`backward`]: the reverse pass, written out
+//! - [`ops`]: the operators of both; plain candle for any device and dtype, `kernels` for `f32` on the CPU
+//! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
+//! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
+//! - [`loss`]: negative log-likelihood and its gradient
+//! - [`tokenizer`]: text to tokens and back, chat templates
+//!
+//! Nothing here prints. Weights and activations are candle tensors, so the device is the caller's choice.
+
+pub mod backward;
+pub mod batch;
+pub mod cache;
+pub mod config;
+mod error;
+pub mod generate;
+pub mod hook;
+pub mod loss;
+pub mod ops;
+pub mod tap;
+pub mod tokenizer;
+pub mod transformer;
+pub mod weights;
+
+pub use backward::Gradients;
+pub use batch::Batch;
+pub use cache::Cache;
+pub use config::Config;
+pub use error::{Error, Result};
+pub use generate::{Finish, Generated, Sampling};
+pub use hook::{Hook, Site, Target};
+pub use loss::nll;
+pub use tap::{GradientTap, Recorder, Tap};
+pub use tokenizer::{Message, Tokenizer};
+pub use transformer::{Model, Trace};
+pub use weights::parse_dtype;
+
+pub use candle_core::{DType, Device, Tensor};

@@ -1,0 +1,316 @@
+//! The reverse pass, written out: activation gradients always, weight gradients only when training asks.
+//!
+//! A tap that replaced an activation is taken to have added a constant.
+
+use crate::ops::{self, AttentionShape, Turn};
+use crate::transformer::{Layer, LayerTrace};
+use crate::weights::Linear;
+use crate::{GradientTap, Model, Result, Target, Trace};
+use candle_core::{DType, Tensor};
+use std::collections::BTreeMap;
+
+/// Gradients of the weights by their Hugging Face names.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    values: BTreeMap<String, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of one weight, shaped as the weight.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.values.get(name)
+    }
+
+    /// Every gradient, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.values.iter()
+    }
+
+    fn add(&mut self, name: String, gradient: Tensor) -> Result<()> {
+        let sum = match self.values.remove(&name) {
+            Some(before) => (before + gradient)?,
+            None => gradient,
+        };
+        self.values.insert(name, sum);
+        Ok(())
+    }
+}
+
+/// Collects weight gradients, or does nothing.
+struct Collector<'a>(Option<&'a mut Gradients>);
+
+impl Collector<'_> {
+    fn add(
+        &mut self,
+        name: impl FnOnce() -> String,
+        gradient: impl FnOnce() -> candle_core::Result<Tensor>,
+    ) -> Result<()> {
+        match &mut self.0 {
+            Some(gradients) => gradients.add(name(), gradient()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gradients of a linear layer from its input `x` and `dy`.
+    fn linear(&mut self, name: &str, layer: &Linear, x: &Tensor, dy: &Tensor) -> Result<()> {
+        self.add(|| format!("{name}.weight"), || ops::weight_gradient(dy, x))?;
+        if layer.bias.is_some() {
+            self.add(|| format!("{name}.bias"), || ops::bias_gradient(dy))?;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Model {
+    /// Gradient of the loss by the embedding's output, `[batch, seq, d_model]`, from `d_logits [batch, seq, vocab]`.
+    ///
+    /// `taps` see the gradient by the residual stream as each target reads it; `gradients` adds those of the weights.
+    pub fn backward(
+        &self,
+        trace: &Trace,
+        d_logits: &Tensor,
+        taps: &mut dyn GradientTap,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<Tensor> {
+        let mut gradients = Collector(gradients);
+        let tokens = trace.batch.batch * trace.batch.seq;
+        let d_logits = d_logits.reshape((tokens, self.config.vocab))?;
+        let mut d_resid = self.backward_unembed(trace, &d_logits, &mut gradients)?;
+        self.show(taps, Target::Logits, trace, &d_resid)?;
+        for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
+            d_resid =
+                self.backward_mlp(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+            d_resid =
+                self.backward_attention(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+        }
+        gradients.add(
+            || "model.embed_tokens.weight".into(),
+            || self.scatter(trace, &d_resid),
+        )?;
+        Ok(d_resid.reshape((trace.batch.batch, trace.batch.seq, self.config.d_model))?)
+    }
+
+    fn backward_unembed(
+        &self,
+        trace: &Trace,
+        d_logits: &Tensor,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
+        let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
+        let d_normed = ops::linear_backward(d_logits, unembed)?;
+        let name = if self.unembed.is_some() {
+            "lm_head.weight"
+        } else {
+            "model.embed_tokens.weight"
+        };
+        gradients.add(
+            || name.into(),
+            || {
+                ops::weight_gradient(
+                    d_logits,
+                    &ops::rms_norm_again(&trace.last, &self.final_norm, &trace.last_scale)?,
+                )
+            },
+        )?;
+        gradients.add(
+            || "model.norm.weight".into(),
+            || ops::rms_norm_gamma_gradient(&d_normed, &trace.last, &trace.last_scale),
+        )?;
+        Ok(ops::rms_norm_backward(
+            &d_normed,
+            &trace.last,
+            &self.final_norm,
+            &trace.last_scale,
+        )?)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a reverse step reads is what the forward step left"
+    )]
+    fn backward_mlp(
+        &self,
+        index: usize,
+        layer: &Layer,
+        kept: &LayerTrace,
+        d_resid: &Tensor,
+        trace: &Trace,
+        taps: &mut dyn GradientTap,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let d_hidden = ops::linear_backward(d_resid, &layer.down.weight)?;
+        let (d_gate, d_up) = ops::swiglu_backward(&d_hidden, &kept.gate, &kept.up)?;
+        if gradients.wanted() {
+            let x = ops::rms_norm_again(&kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
+            gradients.linear(
+                &name("mlp.down_proj"),
+                &layer.down,
+                &ops::swiglu(&kept.gate, &kept.up)?,
+                d_resid,
+            )?;
+            gradients.linear(&name("mlp.gate_proj"), &layer.gate, &x, &d_gate)?;
+            gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
+        }
+        let d_normed = (ops::linear_backward(&d_gate, &layer.gate.weight)?
+            + ops::linear_backward(&d_up, &layer.up.weight)?)?;
+        gradients.add(
+            || name("post_attention_layernorm.weight"),
+            || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_mid, &kept.mlp_scale),
+        )?;
+        let through =
+            ops::rms_norm_backward(&d_normed, &kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
+        self.show(taps, Target::Mlp(index), trace, &through)?;
+        Ok((d_resid + through)?)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a reverse step reads is what the forward step left"
+    )]
+    fn backward_attention(
+        &self,
+        index: usize,
+        layer: &Layer,
+        kept: &LayerTrace,
+        d_resid: &Tensor,
+        trace: &Trace,
+        taps: &mut dyn GradientTap,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
+        let name = |part: &str| format!("model.layers.{index}.self_attn.{part}");
+        let dz = ops::linear_backward(d_resid, &layer.o.weight)?;
+        gradients.linear(&name("o_proj"), &layer.o, &kept.z, d_resid)?;
+        let shape = AttentionShape {
+            offset: 0,
+            window: self.config.windows[index],
+            starts: &trace.batch.starts,
+        };
+        let (dq, dk, dv) = ops::attention_backward(&dz, (&kept.q, &kept.k, &kept.v), shape)?;
+        let dq = self.backward_heads(&dq, layer, kept, (index, 0), trace, gradients)?;
+        let dk = self.backward_heads(&dk, layer, kept, (index, 1), trace, gradients)?;
+        let dv = dv.reshape(((), self.config.n_kv_heads * self.config.d_head))?;
+        let projections = [
+            ("q_proj", &layer.q, dq, Target::Q(index)),
+            ("k_proj", &layer.k, dk, Target::K(index)),
+            ("v_proj", &layer.v, dv, Target::V(index)),
+        ];
+        if gradients.wanted() {
+            let x = ops::rms_norm_again(
+                &kept.resid_pre,
+                &layer.attention_norm,
+                &kept.attention_scale,
+            )?;
+            for (part, projection, dy, _) in &projections {
+                gradients.linear(&name(part), projection, &x, dy)?;
+            }
+        }
+        let norm_backward = |dy: &Tensor| {
+            ops::rms_norm_backward(
+                dy,
+                &kept.resid_pre,
+                &layer.attention_norm,
+                &kept.attention_scale,
+            )
+        };
+        let mut d_normed: Option<Tensor> = None;
+        for (_, projection, dy, target) in &projections {
+            let part = ops::linear_backward(dy, &projection.weight)?;
+            if taps.wants(*target) {
+                self.show(taps, *target, trace, &norm_backward(&part)?)?;
+            }
+            d_normed = Some(match d_normed {
+                Some(sum) => (sum + part)?,
+                None => part,
+            });
+        }
+        let d_normed = d_normed.expect("three projections were just added");
+        gradients.add(
+            || format!("model.layers.{index}.input_layernorm.weight"),
+            || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_pre, &kept.attention_scale),
+        )?;
+        Ok((d_resid + norm_backward(&d_normed)?)?)
+    }
+
+    /// Back through rotation and, where there is one, the norm per head; `which` is 0 for queries and 1 for keys.
+    ///
+    /// `[batch, seq, n, d_head]` → `[tokens, n * d_head]`.
+    fn backward_heads(
+        &self,
+        dy: &Tensor,
+        layer: &Layer,
+        kept: &LayerTrace,
+        (index, which): (usize, usize),
+        trace: &Trace,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
+        let (batch, seq, n, d_head) = dy.dims4()?;
+        let turned = ops::rope(
+            &dy.reshape((batch * seq, n, d_head))?,
+            &trace.positions,
+            &self.rope,
+            Turn::Back,
+        )?;
+        let (Some(norms), Some(raw)) = (&layer.qk_norm, &kept.raw_qk) else {
+            return Ok(turned.reshape((batch * seq, n * d_head))?);
+        };
+        let (gamma, part) = if which == 0 {
+            (&norms.0, "q_norm")
+        } else {
+            (&norms.1, "k_norm")
+        };
+        let (x, scale) = &raw[which];
+        let dy = turned.reshape((batch * seq * n, d_head))?;
+        gradients.add(
+            || format!("model.layers.{index}.self_attn.{part}.weight"),
+            || ops::rms_norm_gamma_gradient(&dy, x, scale),
+        )?;
+        Ok(ops::rms_norm_backward(&dy, x, gamma, scale)?.reshape((batch * seq, n * d_head))?)
+    }
+
+    /// Gradient of the embedding `[vocab, d_model]`: every token's gradient added to its row.
+    fn scatter(&self, trace: &Trace, d_embed: &Tensor) -> candle_core::Result<Tensor> {
+        let ids = Tensor::new(trace.batch.token_ids.as_slice(), &self.device)?;
+        let zeros = Tensor::zeros(
+            (self.config.vocab, self.config.d_model),
+            self.dtype,
+            &self.device,
+        )?;
+        zeros.index_add(&ids, d_embed, 0)
+    }
+
+    fn show(
+        &self,
+        taps: &mut dyn GradientTap,
+        target: Target,
+        trace: &Trace,
+        gradient: &Tensor,
+    ) -> Result<()> {
+        if !taps.wants(target) {
+            return Ok(());
+        }
+        let shape = (trace.batch.batch, trace.batch.seq, self.config.d_model);
+        taps.gradient(target, gradient.reshape(shape)?)
+    }
+}
+
+/// Σ of squares of every gradient, in f64.
+impl Gradients {
+    /// Norm of all gradients together.
+    pub fn norm(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for gradient in self.values.values() {
+            sum += gradient
+                .flatten_all()?
+                .to_dtype(DType::F64)?
+                .sqr()?
+                .sum_all()?
+                .to_scalar::<f64>()?;
+        }
+        Ok(sum.sqrt())
+    }
+}

@@ -1,0 +1,56 @@
+//! Keys and values of the positions already processed.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+/// Room for the keys and values of a batch, allocated once and filled in place.
+#[derive(Debug)]
+pub struct Cache {
+    /// Per layer, keys and values `[batch, capacity, n_kv_heads, d_head]`.
+    pub(crate) layers: Vec<(Tensor, Tensor)>,
+    /// Positions filled.
+    pub(crate) len: usize,
+    /// Positions there is room for.
+    pub(crate) capacity: usize,
+    /// `[batch]`: first real position of each row.
+    pub(crate) starts: Vec<usize>,
+}
+
+impl Cache {
+    pub(crate) fn new(
+        n_layers: usize,
+        shape: [usize; 4],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let layer = |_| {
+            Ok((
+                Tensor::zeros(&shape, dtype, device)?,
+                Tensor::zeros(&shape, dtype, device)?,
+            ))
+        };
+        Ok(Self {
+            layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
+            len: 0,
+            capacity: shape[1],
+            starts: Vec::new(),
+        })
+    }
+
+    /// Positions filled so far, padding included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was processed yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends keys and values `[batch, seq, n_kv_heads, d_head]` of one layer and returns the whole room.
+    pub(crate) fn append(&self, layer: usize, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (keys, values) = &self.layers[layer];
+        keys.slice_set(&k.contiguous()?, 1, self.len)?;
+        values.slice_set(&v.contiguous()?, 1, self.len)?;
+        Ok((keys.clone(), values.clone()))
+    }
+}

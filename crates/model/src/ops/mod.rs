@@ -1,0 +1,42 @@
+//! The operators of both passes.
+//!
+//! Each has one plain form in candle operators, for every device and dtype, and one in `kernels`, taken for `f32` on
+//! the CPU. Candle's own fused softmax, RMS norm and rope have no gradient and do not say so; none is used here.
+
+mod attention;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+
+pub use attention::{AttentionShape, attention, attention_backward};
+pub use linear::{bias_gradient, linear, linear_backward, weight_gradient};
+pub use mlp::{swiglu, swiglu_backward};
+pub use norm::{Normed, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_gamma_gradient};
+pub use rope::{Rope, rope};
+
+use candle_core::{Result, Storage, Tensor};
+
+pub use kernels::rope::Turn;
+
+/// Shows tensors as slices when all are contiguous `f32` on the CPU; `None` sends the caller to the plain form.
+fn on_slices<const N: usize, R>(
+    tensors: [&Tensor; N],
+    body: impl FnOnce([&[f32]; N]) -> R,
+) -> Option<R> {
+    let guards = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        let Storage::Cpu(cpu) = &**storage else {
+            return None;
+        };
+        let (start, end) = layout.contiguous_offsets()?;
+        *slice = &cpu.as_slice::<f32>().ok()?[start..end];
+    }
+    Some(body(slices))
+}
+
+/// A tensor on the CPU from what a kernel wrote.
+fn tensor(values: Vec<f32>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, like.device())
+}
