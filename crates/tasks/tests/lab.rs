@@ -68,19 +68,16 @@ fn solve(prompt: &str) -> (String, String) {
             (steps, question.chars().rev().collect())
         }
         "srt" => {
-            let place = |c| question.find(c).map(|at| format!("{c}{}", at + 1));
-            let steps = ('a'..='j').filter_map(place).collect();
-            (
-                steps,
-                ('a'..='j').filter(|c| question.contains(*c)).collect(),
-            )
+            let sorted: Vec<char> = ('a'..='j').filter(|c| question.contains(*c)).collect();
+            let number = |c: &char| format!("{c}{}", ('a'..*c).count());
+            (sorted.iter().map(number).collect(), sorted.iter().collect())
         }
         "cnt" => {
             let (wanted, text) = question.split_once(' ').unwrap();
             let upto = |at: usize| text[..=at].matches(wanted).count();
             let steps = text
                 .char_indices()
-                .map(|(at, c)| format!("{c}{}", upto(at)))
+                .map(|(at, c)| format!("{c}{wanted}{}", upto(at)))
                 .collect();
             (steps, upto(text.len() - 1).to_string())
         }
@@ -136,13 +133,12 @@ fn add(question: &str) -> (String, String) {
 fn rel(question: &str) -> (String, String) {
     let mut words: Vec<&str> = question.split(' ').collect();
     let mut at = words.pop().unwrap();
-    let links: BTreeMap<&str, &str> = words.iter().map(|word| word.split_at(1)).collect();
-    let mut steps = vec![at];
-    while let Some(next) = links.get(at) {
-        at = next;
-        steps.push(at);
+    let mut steps = Vec::new();
+    while let Some(link) = words.iter().find(|word| word.starts_with(at)) {
+        steps.push(*link);
+        at = &link[1..];
     }
-    (steps.join("<"), at.to_owned())
+    (steps.join(" "), at.to_owned())
 }
 
 #[test]
@@ -167,12 +163,12 @@ fn the_worked_examples_of_the_manual_are_right() {
     };
     check("add 59+63?", "9+3=12,5+6+1=12#122");
     check("rev hgehf?", "1h2g3e4h5f#fhegh");
-    check("srt dihje?", "d1e5h3i2j4#dehij");
-    check("cnt c aacbccca?", "a0a0c1b1c2c3c4a4#4");
+    check("srt dihje?", "d3e4h7i8j9#dehij");
+    check("cnt c aacbccca?", "ac0ac0cc1bc1cc2cc3cc4ac4#4");
     check("clk 2+5+6+0?", "2+5=0,0+6=6,6+0=6#6");
     check("max 87842?", "88,78,88,48,28#8");
     check("par 011011001010?", "001110001110000011011000#even");
-    check("rel fd dc gf g?", "g<f<d<c#c");
+    check("rel fd dc gf g?", "gf fd dc#c");
 }
 
 #[test]

@@ -172,33 +172,30 @@ fn reverse(letters: [u8; 5]) -> Problem {
     }
 }
 
-/// `d1e5h3i2j4`: the letters in order, each with its place in the prompt. The slip swaps the last two.
+/// `d3e4h7i8j9`: the letters in order, each with its number in the alphabet, a being 0. The slip swaps the last two.
 fn sort(letters: [u8; 5]) -> Problem {
-    let mut placed: Vec<(char, usize)> = letters.map(char::from).into_iter().zip(1..).collect();
-    placed.sort_unstable();
     let mut answer = letters;
     answer.sort_unstable();
     let mut slip = answer;
     slip.swap(3, 4);
-    let (sorted, places): (Vec<char>, Vec<usize>) = placed.into_iter().unzip();
     Problem {
         task: Task::Sort,
         prompt: format!("srt {}?", text(&letters)),
-        steps: pairs(sorted, places).concat(),
+        steps: pairs(answer.map(char::from), answer.map(|letter| letter - b'a')).concat(),
         answer: text(&answer),
         slip: text(&slip),
         teacher: None,
     }
 }
 
-/// `a0a0c1b1c2c3c4a4`: every letter with the count so far. The slip is one too few, or one where there is none.
+/// `ac0ac0cc1bc1cc2cc3cc4ac4`: every letter, the one that counts, and the count so far. The slip is one too few, or one where there is none.
 fn count(wanted: u8, letters: [u8; 8]) -> Problem {
     let counts = running(letters, |count, letter| count + u32::from(letter == wanted));
     let total = counts[7];
     Problem {
         task: Task::Count,
         prompt: format!("cnt {} {}?", char::from(wanted), text(&letters)),
-        steps: pairs(letters.map(char::from), counts).concat(),
+        steps: pairs(letters.map(|letter| text(&[letter, wanted])), counts).concat(),
         answer: total.to_string(),
         slip: if total == 0 { 1 } else { total - 1 }.to_string(),
         teacher: None,
@@ -252,14 +249,14 @@ fn parity(bits: [u32; 12]) -> Problem {
     }
 }
 
-/// `g<f<d<c`: the chain from its start. The slip stops one link early.
+/// `gf fd dc`: the links in the order of the chain. The slip stops one link early.
 fn links(chain: [u8; 4], order: [usize; 3]) -> Problem {
     let links = order.map(|link| text(&chain[link..link + 2]));
     let [start, _, early, end] = chain.map(|letter| char::from(letter).to_string());
     Problem {
         task: Task::Links,
         prompt: format!("rel {} {start}?", links.join(" ")),
-        steps: chain.map(|letter| char::from(letter).to_string()).join("<"),
+        steps: [0, 1, 2].map(|link| text(&chain[link..link + 2])).join(" "),
         answer: end,
         slip: early,
         teacher: None,
