@@ -1,1 +1,29 @@
-//! dict
+//! Crosscoders: one sparse code for the residual streams of several models.
+//!
+//! # Layout
+//! - [`Crosscoder`]: the weights, norms and normalisers
+//! - `encode`: [`Crosscoder::encode`], [`Crosscoder::decode`] and the [`Readout`]s that give one code per model
+//! - [`Rule`], [`CodeNormalization`], [`Selection`]: sparsity rules and how features are ranked
+//! - [`Codes`], [`Columns`]: sparse codes by row and by feature
+//! - [`Normalizer`], [`Moments`]: per-model normalisation
+//! - `train`: [`Trainer`], its [`Settings`] and reports
+//! - `file`: [`Crosscoder::save`], [`Crosscoder::load`]
+//! - `select`: the largest of a batch without a sort
+//! - `linear`: the small loops everything is made of
+
+mod codes;
+mod crosscoder;
+mod encode;
+mod file;
+mod linear;
+mod normalizer;
+mod rule;
+mod select;
+mod train;
+
+pub use codes::{Codes, Columns};
+pub use crosscoder::Crosscoder;
+pub use encode::Readout;
+pub use normalizer::{Moments, Normalizer};
+pub use rule::{CodeNormalization, Rule, Selection};
+pub use train::{Distance, Settings, StepReport, Subject, Trainer};
