@@ -1,133 +1,128 @@
-//! A model's own answers as examples: the prompt, and the first tokens of what the model wrote after it.
-//!
-//! The loss of arXiv 2509.21044: L = −(1/T_cut) Σ_{t ≤ T_cut} ln p(answer_t | prompt, answer_{<t}), in nats. The input is the
-//! prompt and the first T_cut − 1 answer tokens. An answer shorter than T_cut is used whole.
+//! What models answered, by document.
 
-use anyhow::{Context, ensure};
-use model::Tokenizer;
+use std::collections::BTreeMap;
+
+use anyhow::bail;
 use store::tables::Sample;
 
-use crate::{
-    documents::{Answers, Chosen},
-    example::{Example, Objective},
-};
+/// A document: its task and its identifier there.
+pub type Document = (String, String);
 
-/// An answer in tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// Prompt, BOS included where the model has one.
-    pub prompt: Vec<u32>,
-    /// What the model wrote, its end token included.
-    pub answer: Vec<u32>,
+/// The first answer of one model to each document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answers {
+    /// Label in the samples table.
+    pub model: String,
+    /// Answers by document.
+    pub answers: BTreeMap<Document, Sample>,
 }
 
-/// Tokens of the chosen answers; `unfaithful` counts those that do not re-tokenise to the length they had.
-pub struct Tokenised {
-    /// One per document, in the order of the choice.
-    pub tokens: Vec<Tokens>,
-    /// Answers whose number of tokens is not the one that was generated.
-    pub unfaithful: usize,
-}
-
-/// Tokenises the answers of one model to the chosen documents.
-pub fn tokenise(
-    answers: &Answers,
-    chosen: &[Chosen],
-    tokenizer: &Tokenizer,
-) -> anyhow::Result<Tokenised> {
-    let mut tokenised = Tokenised {
-        tokens: Vec::new(),
-        unfaithful: 0,
-    };
-    for Chosen { document, .. } in chosen {
-        let sample = &answers.answers[document];
-        let tokens = tokens_of(sample, tokenizer).with_context(|| {
-            format!("cannot use the answer to {}/{}", sample.task, sample.doc_id)
-        })?;
-        tokenised.unfaithful += usize::from(tokens.answer.len() != sample.n_tokens as usize);
-        tokenised.tokens.push(tokens);
+impl Answers {
+    /// Splits a samples table by model, keeping one arm and each document's sample 0.
+    ///
+    /// # Errors
+    /// When a model answers a document twice.
+    pub fn by_model(samples: &[Sample], arm: &str) -> anyhow::Result<Vec<Self>> {
+        let mut models: BTreeMap<&str, BTreeMap<Document, Sample>> = BTreeMap::new();
+        for sample in samples
+            .iter()
+            .filter(|sample| sample.arm == arm && sample.sample == 0)
+        {
+            let document = (sample.task.clone(), sample.doc_id.clone());
+            if models
+                .entry(&sample.model)
+                .or_default()
+                .insert(document, sample.clone())
+                .is_some()
+            {
+                bail!(
+                    "{} answers {}/{} twice",
+                    sample.model,
+                    sample.task,
+                    sample.doc_id
+                );
+            }
+        }
+        Ok(models
+            .into_iter()
+            .map(|(model, answers)| Self {
+                model: model.into(),
+                answers,
+            })
+            .collect())
     }
-    Ok(tokenised)
-}
 
-fn tokens_of(sample: &Sample, tokenizer: &Tokenizer) -> anyhow::Result<Tokens> {
-    let prompt = prompt_tokens(&sample.prompt, tokenizer)?;
-    let mut answer = tokenizer.encode(&sample.completion, false)?;
-    let ended = sample.finish_reason == "stop" && answer.len() + 1 == sample.n_tokens as usize;
-    answer.extend(tokenizer.eos_ids().first().filter(|_| ended));
-    ensure!(!prompt.is_empty(), "its prompt has no tokens");
-    ensure!(!answer.is_empty(), "it has no tokens");
-    Ok(Tokens { prompt, answer })
-}
-
-/// A prompt after its chat template brings its own special tokens; one without a template was given BOS.
-fn prompt_tokens(prompt: &str, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
-    let plain = tokenizer.encode(prompt, false)?;
-    if plain.first().is_some_and(|&id| tokenizer.is_special(id)) {
-        return Ok(plain);
-    }
-    Ok(tokenizer.text_ids(prompt)?)
-}
-
-/// The examples under one truncation.
-pub fn truncated(tokens: &[Tokens], chosen: &[Chosen], alpha: f64) -> Vec<Example> {
-    let pairs = tokens.iter().zip(chosen);
-    pairs
-        .map(|(tokens, chosen)| example(tokens, &chosen.document, chosen.cut(alpha)))
-        .collect()
-}
-
-fn example(
-    Tokens { prompt, answer }: &Tokens,
-    (task, doc_id): &(String, String),
-    cut: usize,
-) -> Example {
-    let answer = &answer[..cut.min(answer.len())];
-    let read = answer.len() - 1;
-    let first = prompt.len() - 1;
-    Example {
-        doc_id: Some(format!("{task}/{doc_id}")),
-        tokens: prompt.iter().chain(&answer[..read]).copied().collect(),
-        corrupted: None,
-        objective: Objective::Likelihood(
-            answer
-                .iter()
-                .enumerate()
-                .map(|(i, &token)| (first + i, token))
-                .collect(),
-        ),
+    /// The answers of the model `label` from a table; those of the only model in it when it has another label.
+    ///
+    /// # Errors
+    /// When the table holds several models and none is called so, or no answer at all.
+    pub fn of(label: &str, mut models: Vec<Self>) -> anyhow::Result<Self> {
+        let names = models
+            .iter()
+            .map(|answers| answers.model.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        match models.iter().position(|answers| answers.model == label) {
+            Some(place) => Ok(models.swap_remove(place)),
+            None if models.len() == 1 => Ok(models.swap_remove(0)),
+            None if models.is_empty() => bail!("there are no answers of this arm"),
+            None => bail!("there are no answers of {label}, only of {names}"),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    #[test]
-    fn a_truncated_answer_is_predicted_token_by_token() {
-        let tokens = Tokens {
-            prompt: vec![0, 5, 6],
-            answer: vec![7, 8, 9, 1],
-        };
-        let document = ("sum".to_owned(), "4".to_owned());
-        let found = example(&tokens, &document, 3);
-        assert_eq!(found.tokens, [0, 5, 6, 7, 8]);
-        assert_eq!(
-            found.objective,
-            Objective::Likelihood(vec![(2, 7), (3, 8), (4, 9)])
-        );
-        assert_eq!(found.doc_id.as_deref(), Some("sum/4"));
-        assert!(found.check().is_ok());
+    fn sample(model: &str, doc_id: usize, n_tokens: u32, correct: bool) -> Sample {
+        Sample {
+            model: model.into(),
+            arm: "none".into(),
+            task: "sum".into(),
+            doc_id: format!("{doc_id:03}"),
+            sample: 0,
+            prompt: "1+1?".into(),
+            completion: "2".into(),
+            extracted: None,
+            target: "2".into(),
+            correct,
+            n_tokens,
+            finish_reason: "stop".into(),
+        }
+    }
+
+    /// Answers of these lengths and verdicts to the documents 000, 001, … of one task.
+    pub(crate) fn answers(model: &str, lengths: &[(u32, bool)]) -> Answers {
+        let samples = lengths
+            .iter()
+            .enumerate()
+            .map(|(i, &(length, correct))| sample(model, i, length, correct));
+        Answers::by_model(&samples.collect::<Vec<_>>(), "none")
+            .unwrap()
+            .remove(0)
     }
 
     #[test]
-    fn one_token_needs_the_prompt_alone_and_a_short_answer_is_used_whole() {
-        let tokens = Tokens {
-            prompt: vec![0, 5],
-            answer: vec![7, 1],
+    fn a_table_of_one_model_serves_any_label() {
+        let models = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| answers(name, &[(10, true)]))
+                .collect::<Vec<_>>()
         };
-        let document = ("sum".to_owned(), "4".to_owned());
-        assert_eq!(example(&tokens, &document, 1).tokens, [0, 5]);
-        assert_eq!(example(&tokens, &document, 9).tokens, [0, 5, 7]);
+        assert_eq!(Answers::of("a", models(&["base"])).unwrap().model, "base");
+        assert_eq!(
+            Answers::of("rl", models(&["base", "rl"])).unwrap().model,
+            "rl"
+        );
+        assert!(Answers::of("a", models(&["base", "rl"])).is_err());
+        assert!(Answers::of("a", models(&[])).is_err());
+    }
+
+    #[test]
+    fn two_answers_to_one_document_are_refused() {
+        let twice = [sample("a", 0, 10, true), sample("a", 0, 12, true)];
+        assert!(Answers::by_model(&twice, "none").is_err());
     }
 }

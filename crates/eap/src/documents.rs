@@ -6,104 +6,45 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use clap::ValueEnum;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use store::tables::Sample;
 
-/// A document: its task and its identifier there.
-pub type Document = (String, String);
+use crate::answers::{Answers, Document};
 
 /// What T̄ is when the models' mean lengths differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reference {
-    /// Mean over all models, as the paper writes.
+    /// Mean over all models, as the paper writes
     Mean,
-    /// Smallest of the models' means, as its code does.
+    /// Smallest of the models' means, as its code does
     Min,
 }
 
 /// The filter's constants.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, clap::Args, Serialize)]
 pub struct Filter {
-    /// Shortest answer as a share of T̄.
+    /// Shortest answer as a share of T̄
+    #[arg(long, value_name = "X", default_value_t = 0.5)]
     pub beta: f64,
-    /// Longest answer as a share of T̄.
+    /// Longest answer as a share of T̄
+    #[arg(long, value_name = "X", default_value_t = 1.5)]
     pub gamma: f64,
-    /// Spread of the models' lengths as a share of their mean, excluded.
+    /// Largest difference of the models' lengths as a share of their mean, excluded
+    #[arg(long, value_name = "X", default_value_t = 0.5)]
     pub delta: f64,
-    /// What T̄ is.
+    /// T̄ when the models' mean lengths differ
+    #[arg(long, value_enum, default_value_t = Reference::Mean)]
     pub reference: Reference,
-    /// Documents drawn from those that pass.
+    /// Documents to draw
+    #[arg(short, long = "n", value_name = "N", default_value_t = 100)]
     pub n: usize,
-    /// Seed of the draw.
+    /// Seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-}
-
-/// The first answer of one model to each document.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answers {
-    /// Label in the samples table.
-    pub model: String,
-    /// Answers by document.
-    pub answers: BTreeMap<Document, Sample>,
-}
-
-impl Answers {
-    /// Splits a samples table by model, keeping one arm and each document's sample 0.
-    ///
-    /// # Errors
-    /// When a model answers a document twice.
-    pub fn by_model(samples: &[Sample], arm: &str) -> anyhow::Result<Vec<Self>> {
-        let mut models: BTreeMap<&str, BTreeMap<Document, Sample>> = BTreeMap::new();
-        for sample in samples
-            .iter()
-            .filter(|sample| sample.arm == arm && sample.sample == 0)
-        {
-            let document = (sample.task.clone(), sample.doc_id.clone());
-            if models
-                .entry(&sample.model)
-                .or_default()
-                .insert(document, sample.clone())
-                .is_some()
-            {
-                bail!(
-                    "{} answers {}/{} twice",
-                    sample.model,
-                    sample.task,
-                    sample.doc_id
-                );
-            }
-        }
-        Ok(models
-            .into_iter()
-            .map(|(model, answers)| Self {
-                model: model.into(),
-                answers,
-            })
-            .collect())
-    }
-
-    /// The answers of the model `label` from a table; those of the only model in it when it has another label.
-    ///
-    /// # Errors
-    /// When the table holds several models and none is called so, or no answer at all.
-    pub fn of(label: &str, mut models: Vec<Self>) -> anyhow::Result<Self> {
-        let names = models
-            .iter()
-            .map(|answers| answers.model.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
-        match models.iter().position(|answers| answers.model == label) {
-            Some(place) => Ok(models.swap_remove(place)),
-            None if models.len() == 1 => Ok(models.swap_remove(0)),
-            None if models.is_empty() => bail!("there are no answers of this arm"),
-            None => bail!("there are no answers of {label}, only of {names}"),
-        }
-    }
 }
 
 /// A document that is scored, and the length its truncations are shares of.
@@ -261,33 +202,7 @@ fn draw(passing: &mut Vec<Chosen>, filter: &Filter) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample(model: &str, doc_id: usize, n_tokens: u32, correct: bool) -> Sample {
-        Sample {
-            model: model.into(),
-            arm: "none".into(),
-            task: "sum".into(),
-            doc_id: format!("{doc_id:03}"),
-            sample: 0,
-            prompt: "1+1?".into(),
-            completion: "2".into(),
-            extracted: None,
-            target: "2".into(),
-            correct,
-            n_tokens,
-            finish_reason: "stop".into(),
-        }
-    }
-
-    fn answers(model: &str, lengths: &[(u32, bool)]) -> Answers {
-        let samples = lengths
-            .iter()
-            .enumerate()
-            .map(|(i, &(length, correct))| sample(model, i, length, correct));
-        Answers::by_model(&samples.collect::<Vec<_>>(), "none")
-            .unwrap()
-            .remove(0)
-    }
+    use crate::answers::tests::answers;
 
     const FILTER: Filter = Filter {
         beta: 0.5,
@@ -380,28 +295,5 @@ mod tests {
             error.contains("1 answered by every model, 0 of them correctly"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_table_of_one_model_serves_any_label() {
-        let models = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| answers(name, &[(10, true)]))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(Answers::of("a", models(&["base"])).unwrap().model, "base");
-        assert_eq!(
-            Answers::of("rl", models(&["base", "rl"])).unwrap().model,
-            "rl"
-        );
-        assert!(Answers::of("a", models(&["base", "rl"])).is_err());
-        assert!(Answers::of("a", models(&[])).is_err());
-    }
-
-    #[test]
-    fn two_answers_to_one_document_are_refused() {
-        let twice = [sample("a", 0, 10, true), sample("a", 0, 12, true)];
-        assert!(Answers::by_model(&twice, "none").is_err());
     }
 }

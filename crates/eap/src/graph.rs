@@ -13,7 +13,7 @@ use crate::node::{Part, Source, Target};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// One attention output and three attention inputs per layer, as in arXiv 2509.21044.
+    /// One attention output and three attention inputs per layer, as in arXiv 2509.21044
     Layer,
 }
 

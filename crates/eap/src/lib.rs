@@ -11,10 +11,11 @@
 //!
 //! # Layout
 //! - [`node`], [`graph`]: names of the nodes, and which of them an edge joins
-//! - [`documents`], [`answers`], [`pairs`], [`example`]: what is scored
-//! - [`attribute`]: the scores; [`check`]: the scores against finite differences; [`values`]: the inner product
-//! - [`score`]: the subcommand
-//! - [`edges`], [`measures`], [`metrics`], [`show`]: the metrics, their subcommand, and their table
+//! - [`score`]: the subcommand; [`sets`]: its examples; [`rows`]: its table
+//! - [`answers`], [`documents`], [`truncation`]: which answers are scored, and how much of them; [`pairs`]: what else can be
+//! - [`example`]: a sequence with its loss; [`attribute`]: its scores; [`check`]: the scores against finite differences;
+//!   [`values`]: the inner product
+//! - [`metrics`]: the subcommand; [`edges`]: its examples; [`measures`], [`pooled`]: the formulas; [`show`]: its table
 
 pub mod answers;
 pub mod attribute;
@@ -27,8 +28,12 @@ pub mod measures;
 pub mod metrics;
 pub mod node;
 pub mod pairs;
+pub mod pooled;
+pub mod rows;
 pub mod score;
+pub mod sets;
 pub mod show;
+pub mod truncation;
 pub mod values;
 
 /// Scores the edges between a model's attention blocks, MLPs, input and output, and compares two models by them.

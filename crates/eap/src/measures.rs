@@ -3,10 +3,10 @@
 //! Every metric becomes a function of a list of example numbers, so that a bootstrap resamples examples and nothing else.
 //! `W` is one example's edges: with the structural zeros of the matrix or the real edges alone.
 
-use std::sync::OnceLock;
-
 use clap::ValueEnum;
 use serde::Serialize;
+
+use crate::pooled::{complexity, diversity};
 
 /// A metric of the examples with these numbers.
 pub type Statistic = Box<dyn Fn(&[usize]) -> f64 + Send + Sync>;
@@ -15,9 +15,9 @@ pub type Statistic = Box<dyn Fn(&[usize]) -> f64 + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Range {
-    /// Each model's own largest |W|.
+    /// Each model's own largest |W|
     Own,
-    /// The larger of the two models' largest |W|.
+    /// The larger of the two models' largest |W|
     Common,
 }
 
@@ -88,13 +88,13 @@ impl Metric {
         choices: &Choices,
     ) -> Statistic {
         match self {
-            Self::Intensity => mean_over_examples(rows, mean_absolute),
+            Self::Intensity => mean_over_examples(rows, |row| stats::mean(&absolute(row))),
             Self::Complexity => complexity(rows, range, *choices),
-            Self::Kurtosis => mean_over_examples(rows, kurtosis),
+            Self::Kurtosis => mean_over_examples(rows, |row| or_zero(stats::kurtosis_excess(row))),
             Self::Diversity => diversity(rows),
             Self::OutputEntropy => mean_over_examples(rows, |row| output_entropy(row, row_lengths)),
-            Self::Gini => mean_over_examples(rows, gini),
-            Self::TopShare => mean_over_examples(rows, |row| top_share(row, choices.top)),
+            Self::Gini => mean_over_examples(rows, |row| or_zero(stats::gini(&absolute(row)))),
+            Self::TopShare => mean_over_examples(rows, |row| or_zero(top_share(row, choices.top))),
         }
     }
 }
@@ -105,189 +105,40 @@ pub fn largest(row: &[f64]) -> f64 {
         .fold(0.0, |most, weight| f64::max(most, weight.abs()))
 }
 
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len();
-    values.sum::<f64>() / n as f64
-}
-
 /// A metric that is a mean over examples: computed once per example, then averaged over the numbers asked for.
 fn mean_over_examples(rows: &[Vec<f64>], of_example: impl Fn(&[f64]) -> f64) -> Statistic {
     let values: Vec<f64> = rows.iter().map(|row| of_example(row)).collect();
-    Box::new(move |examples| mean(examples.iter().map(|&example| values[example])))
+    Box::new(move |examples| {
+        examples.iter().map(|&example| values[example]).sum::<f64>() / examples.len() as f64
+    })
 }
 
-fn mean_absolute(row: &[f64]) -> f64 {
-    mean(row.iter().map(|weight| weight.abs()))
+fn absolute(row: &[f64]) -> Vec<f64> {
+    row.iter().map(|weight| weight.abs()).collect()
 }
 
-/// m4/m2² − 3 with moments about the mean; 0 for an example whose entries are all equal, where it has no value.
-fn kurtosis(row: &[f64]) -> f64 {
-    let centre = mean(row.iter().copied());
-    let m2 = mean(row.iter().map(|weight| (weight - centre).powi(2)));
-    let m4 = mean(row.iter().map(|weight| (weight - centre).powi(4)));
-    if m2 > 0.0 { m4 / (m2 * m2) - 3.0 } else { 0.0 }
-}
-
-/// Entropy in nats of |weights| divided by their sum; 0 when they are all 0.
-fn entropy(weights: &[f64]) -> f64 {
-    let total: f64 = weights.iter().map(|weight| weight.abs()).sum();
-    if total == 0.0 {
-        return 0.0;
-    }
-    let shares = weights
-        .iter()
-        .map(|weight| weight.abs() / total)
-        .filter(|&share| share > 0.0);
-    -shares.map(|share| share * share.ln()).sum::<f64>()
+/// A metric without a value, because all entries are equal, counts as 0: nothing is peaked, nothing is concentrated.
+fn or_zero(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value }
 }
 
 /// Mean over sources of the entropy of their outgoing |W|.
 fn output_entropy(row: &[f64], row_lengths: &[usize]) -> f64 {
-    let mut rest = row;
-    mean(row_lengths.iter().map(|&n| {
+    let (mut sum, mut rest) = (0.0, row);
+    for &n in row_lengths {
         let (outgoing, after) = rest.split_at(n);
+        sum += or_zero(stats::entropy_nats(&absolute(outgoing)));
         rest = after;
-        entropy(outgoing)
-    }))
-}
-
-/// |W| of an example in ascending order.
-fn ascending(row: &[f64]) -> Vec<f64> {
-    let mut sorted: Vec<f64> = row.iter().map(|weight| weight.abs()).collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-/// Σ (2i − n − 1)·x_i / (n·Σx) over ascending x, i from 1: 0 when all are equal, 1 − 1/n when one holds everything.
-fn gini(row: &[f64]) -> f64 {
-    let sorted = ascending(row);
-    let (n, total) = (sorted.len() as f64, sorted.iter().sum::<f64>());
-    if total == 0.0 {
-        return 0.0;
     }
-    let weighted: f64 = sorted
-        .iter()
-        .enumerate()
-        .map(|(i, x)| (2.0 * (i as f64 + 1.0) - n - 1.0) * x)
-        .sum();
-    weighted / (n * total)
+    sum / row_lengths.len() as f64
 }
 
-/// Share of Σ|W| on the ⌈top·n⌉ largest entries; 0 when they are all 0.
+/// Share of Σ|W| on the ⌈top·n⌉ largest entries; not a number when they are all 0.
 fn top_share(row: &[f64], top: f64) -> f64 {
-    let sorted = ascending(row);
-    let n_top = ((top * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
-    let total: f64 = sorted.iter().sum();
-    if total == 0.0 {
-        return 0.0;
-    }
-    sorted[sorted.len() - n_top..].iter().sum::<f64>() / total
-}
-
-/// −Σ_b p_b ln(p_b + ε) of the pooled histogram of |W|.
-///
-/// The histogram ends at the largest |W| of the examples asked for, or at `range`. Which example is the largest takes few
-/// values over a bootstrap, so each example's histogram is counted once per end and then only added up.
-fn complexity(rows: &[Vec<f64>], range: Option<f64>, choices: Choices) -> Statistic {
-    let maxima: Vec<f64> = rows.iter().map(|row| largest(row)).collect();
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(|&a, &b| maxima[b].total_cmp(&maxima[a]));
-    let mut rank = vec![0; rows.len()];
-    order
-        .iter()
-        .enumerate()
-        .for_each(|(place, &example)| rank[example] = place);
-    let rows = rows.to_vec();
-    let counted: Vec<OnceLock<Vec<Vec<u32>>>> = rows.iter().map(|_| OnceLock::new()).collect();
-    Box::new(move |examples| {
-        let first = examples
-            .iter()
-            .map(|&example| rank[example])
-            .min()
-            .unwrap_or(0);
-        let first = if range.is_some() { 0 } else { first };
-        let end = range.unwrap_or(maxima[order[first]]);
-        let histograms = counted[first].get_or_init(|| {
-            rows.iter()
-                .map(|row| histogram(row, end, choices.bins))
-                .collect()
-        });
-        histogram_entropy(
-            examples.iter().map(|&example| &histograms[example]),
-            &choices,
-        )
-    })
-}
-
-/// Counts of |W| in equal bins on `[0, end]`; what lies at the end belongs to the last bin, what lies beyond it too.
-fn histogram(row: &[f64], end: f64, bins: usize) -> Vec<u32> {
-    let mut counts = vec![0; bins];
-    for weight in row {
-        let place = if end > 0.0 {
-            weight.abs() / end * bins as f64
-        } else {
-            0.0
-        };
-        counts[(place as usize).min(bins - 1)] += 1;
-    }
-    counts
-}
-
-fn histogram_entropy<'a>(histograms: impl Iterator<Item = &'a Vec<u32>>, choices: &Choices) -> f64 {
-    let mut pooled = vec![0_u64; choices.bins];
-    for histogram in histograms {
-        pooled
-            .iter_mut()
-            .zip(histogram)
-            .for_each(|(sum, &count)| *sum += u64::from(count));
-    }
-    let total = pooled.iter().sum::<u64>() as f64;
-    -pooled
-        .iter()
-        .map(|&count| count as f64 / total)
-        .map(|p| p * (p + choices.epsilon).ln())
-        .sum::<f64>()
-}
-
-/// 1 − mean Pearson correlation over pairs of distinct examples.
-///
-/// A bootstrap draws an example more than once; a pair of such copies is no pair of examples and is left out. With fewer
-/// than two distinct examples the diversity is 0.
-fn diversity(rows: &[Vec<f64>]) -> Statistic {
-    let unit: Vec<Vec<f64>> = rows.iter().map(|row| standardised(row)).collect();
-    let n = rows.len();
-    let mut correlations = vec![0.0; n * n];
-    for a in 0..n {
-        for b in 0..a {
-            let correlation = unit[a].iter().zip(&unit[b]).map(|(x, y)| x * y).sum();
-            correlations[a * n + b] = correlation;
-            correlations[b * n + a] = correlation;
-        }
-    }
-    Box::new(move |examples| {
-        let mut copies = vec![0.0; n];
-        examples.iter().for_each(|&example| copies[example] += 1.0);
-        let (mut sum, mut pairs) = (0.0, 0.0);
-        for a in (0..n).filter(|&a| copies[a] > 0.0) {
-            for b in 0..a {
-                sum += copies[a] * copies[b] * correlations[a * n + b];
-                pairs += copies[a] * copies[b];
-            }
-        }
-        if pairs > 0.0 { 1.0 - sum / pairs } else { 0.0 }
-    })
-}
-
-/// The entries minus their mean, scaled to length 1; zeros for an example whose entries are all equal.
-fn standardised(row: &[f64]) -> Vec<f64> {
-    let centre = mean(row.iter().copied());
-    let length = row
-        .iter()
-        .map(|weight| (weight - centre).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
-    row.iter().map(|weight| (weight - centre) * scale).collect()
+    let mut descending = absolute(row);
+    descending.sort_unstable_by(|a, b| b.total_cmp(a));
+    let n_top = ((top * descending.len() as f64).ceil() as usize).clamp(1, descending.len());
+    descending[..n_top].iter().sum::<f64>() / descending.iter().sum::<f64>()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use clap::ValueEnum as _;
 use serde::Serialize;
 use stats::Estimate;
 use store::{
@@ -277,7 +276,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             bins: 100,
-            range: Range::from_str("own", true).unwrap(),
+            range: Range::Own,
             epsilon: 1e-12,
             top: 0.05,
             draws: 200,

@@ -4,21 +4,19 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::{ArgGroup, ValueEnum};
-use model::{DType, Device, Model, Tokenizer};
+use model::{DType, Device, Model};
 use serde::Serialize;
-use store::{
-    Provenance,
-    tables::{Edge, Sample},
-};
+use store::{Provenance, tables::Edge};
 
 use crate::{
-    answers,
-    attribute::{Method, Plan, attribute},
+    attribute::{Method, Plan},
     check,
-    documents::{Answers, Counts, Filter, Reference, choose},
+    documents::Counts,
     example::Example,
     graph::{Graph, Level},
-    pairs::{self, Metric},
+    pairs::Metric,
+    rows::Scorer,
+    sets::{self, Choice, Set, Work},
 };
 
 /// Scores the edges of one model: how much its loss depends on what each node passes to each other.
@@ -93,38 +91,6 @@ struct Attribution {
     check: Check,
 }
 
-/// Which documents are scored, and how much of their answers.
-#[derive(Debug, Clone, clap::Args, Serialize)]
-struct Choice {
-    /// Lengths of the scored answers as shares of T̄: a list such as 0.03,0.1,0.3,0.5
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.3", value_parser = positive)]
-    alpha: Vec<f64>,
-    /// Shortest answer as a share of T̄
-    #[arg(long, value_name = "X", default_value_t = 0.5)]
-    beta: f64,
-    /// Longest answer as a share of T̄
-    #[arg(long, value_name = "X", default_value_t = 1.5)]
-    gamma: f64,
-    /// Largest difference of the models' lengths as a share of their mean, excluded
-    #[arg(long, value_name = "X", default_value_t = 0.5)]
-    delta: f64,
-    /// T̄ when the models' mean lengths differ: their mean, or the smallest as in the paper's code
-    #[arg(long, value_enum, default_value_t = Reference::Mean)]
-    reference: Reference,
-    /// Documents to draw
-    #[arg(short, long = "n", value_name = "N", default_value_t = 100)]
-    n: usize,
-    /// Seed of the draw
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Tasks to use [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    tasks: Vec<String>,
-    /// Arm of the samples to use
-    #[arg(long, default_value = "none")]
-    arm: String,
-}
-
 /// Precision of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,13 +120,6 @@ enum Check {
     Off,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|&x: &f64| x > 0.0 && x.is_finite())
-        .ok_or_else(|| "a number above 0 is needed".into())
-}
-
 /// Runs `eap score`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let plan = plan(args)?;
@@ -170,27 +129,51 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         args.attribution.dtype.into(),
     )?;
     let graph = Graph::layers(model.config.n_layers);
-    let Work { sets, counts } = if args.pairs.is_some() {
-        from_pairs(args, plan)?
-    } else {
-        from_samples(args)?
+    let Work { sets, counts } = work(args, plan)?;
+    let scorer = Scorer {
+        model: &model,
+        label: &args.model.label,
+        graph,
+        plan,
     };
-    let report = tested(args, &model, &graph, plan, &sets)?;
-    let rows = score(args, &model, &graph, plan, &sets)?;
+    let report = self_check(args, &scorer, &sets).with_context(|| cannot_score(args))?;
+    let rows = score(args, &scorer, &sets).with_context(|| cannot_score(args))?;
     let provenance = provenance(args, plan, counts, report.as_ref())?;
     store::write_table(&args.output, &rows, &provenance)?;
     Ok(())
 }
 
-/// Examples under one truncation; none for pairs.
-struct Set {
-    alpha: Option<f64>,
-    examples: Vec<Example>,
+fn cannot_score(args: &Args) -> String {
+    format!("cannot score {}", args.model.path.display())
 }
 
-struct Work {
-    sets: Vec<Set>,
-    counts: Option<Counts>,
+fn metric(args: &Args) -> Metric {
+    let default = if args.pairs.is_some() {
+        Metric::LogitDiff
+    } else {
+        Metric::Nll
+    };
+    args.attribution.metric.unwrap_or(default)
+}
+
+fn work(args: &Args, plan: Plan) -> anyhow::Result<Work> {
+    match &args.pairs {
+        Some(path) => sets::from_pairs(path, metric(args), plan, &args.model.path),
+        None => sets::from_samples(&args.model, &args.samples, &args.against, &args.choice),
+    }
+}
+
+/// Every set's rows: example by example, then their average.
+fn score(args: &Args, scorer: &Scorer, sets: &[Set]) -> anyhow::Result<Vec<Edge>> {
+    let total = sets.iter().map(|set| set.examples.len()).sum::<usize>();
+    let progress = cli::Progress::start("score", total as u64, "examples");
+    let with_examples = args.pairs.is_none() || args.attribution.per_example;
+    let mut rows = Vec::new();
+    for set in sets {
+        rows.extend(scorer.rows(set, args.attribution.batch.get(), with_examples, &progress)?);
+    }
+    progress.finish();
+    Ok(rows)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -218,193 +201,25 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-fn from_pairs(args: &Args, plan: Plan) -> anyhow::Result<Work> {
-    let path = args.pairs.as_ref().context("no pairs were given")?;
-    let metric = args.attribution.metric.unwrap_or(Metric::LogitDiff);
-    let examples = pairs::read(path, metric, &args.model.path)?;
-    let lacking = examples
-        .iter()
-        .position(|example| plan.needs_corrupted() && example.corrupted.is_none());
-    ensure!(
-        lacking.is_none(),
-        "pair {} of {} has nothing corrupted",
-        lacking.unwrap_or(0),
-        path.display()
-    );
-    Ok(Work {
-        sets: vec![Set {
-            alpha: None,
-            examples,
-        }],
-        counts: None,
-    })
-}
-
-fn from_samples(args: &Args) -> anyhow::Result<Work> {
-    let choice = &args.choice;
-    let filter = Filter {
-        beta: choice.beta,
-        gamma: choice.gamma,
-        delta: choice.delta,
-        reference: choice.reference,
-        n: choice.n,
-        seed: choice.seed,
-    };
-    let own = Answers::of(&args.model.label, read_answers(&args.samples, choice)?)
-        .with_context(|| format!("cannot use {}", listed(&args.samples)))?;
-    let mut others = if args.against.is_empty() {
-        Vec::new()
-    } else {
-        read_answers(&args.against, choice)?
-    };
-    others.retain(|other| other.model != own.model);
-    let models: Vec<&Answers> = std::iter::once(&own).chain(&others).collect();
-    let (chosen, counts) = choose(&models, &filter)
-        .with_context(|| format!("cannot choose documents from {}", listed(&args.samples)))?;
-    let tokenizer = Tokenizer::load(&args.model.path)?;
-    let tokenised = answers::tokenise(&own, &chosen, &tokenizer)?;
-    say_counts(&counts, models.len(), tokenised.unfaithful);
-    let set = |&alpha: &f64| Set {
-        alpha: Some(alpha),
-        examples: answers::truncated(&tokenised.tokens, &chosen, alpha),
-    };
-    Ok(Work {
-        sets: choice.alpha.iter().map(set).collect(),
-        counts: Some(counts),
-    })
-}
-
-fn read_answers(paths: &[PathBuf], choice: &Choice) -> anyhow::Result<Vec<Answers>> {
-    let mut samples: Vec<Sample> = store::read_table(paths)?;
-    samples.retain(|sample| choice.tasks.is_empty() || choice.tasks.contains(&sample.task));
-    Answers::by_model(&samples, &choice.arm)
-        .with_context(|| format!("cannot use {}", listed(paths)))
-}
-
-fn listed(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn say_counts(counts: &Counts, n_models: usize, unfaithful: usize) {
-    let Counts {
-        answered,
-        correct,
-        passed,
-        chosen,
-    } = counts;
-    cli::say(&format!(
-        "{answered} documents answered by {n_models} models, {correct} correctly by all, {passed} of comparable length, {chosen} drawn"
-    ));
-    if unfaithful > 0 {
-        cli::say(&format!(
-            "{unfaithful} answers re-tokenise to another length than was generated"
-        ));
-    }
-}
-
 /// Tests the identities on the first and the last example of the first set.
-fn tested(
-    args: &Args,
-    model: &Model,
-    graph: &Graph,
-    plan: Plan,
-    sets: &[Set],
-) -> anyhow::Result<Option<check::Report>> {
+fn self_check(args: &Args, scorer: &Scorer, sets: &[Set]) -> anyhow::Result<Option<check::Report>> {
     if args.attribution.check == Check::Off {
         return Ok(None);
     }
     let examples = &sets.first().context("there is nothing to score")?.examples;
-    let mut tested: Vec<&Example> = examples
+    let tested: Vec<&Example> = examples
         .iter()
         .take(1)
         .chain(examples.iter().skip(1).last())
         .collect();
-    tested.truncate(2);
-    let report = check::check(model, graph, plan.at_the_clean_point(), &tested)
-        .with_context(|| format!("cannot score {}", args.model.path.display()))?;
+    let report = check::check(
+        scorer.model,
+        &scorer.graph,
+        scorer.plan.at_the_clean_point(),
+        &tested,
+    )?;
     cli::say(&report.line());
     Ok(Some(report))
-}
-
-/// Every set's rows: example by example, then their average.
-fn score(
-    args: &Args,
-    model: &Model,
-    graph: &Graph,
-    plan: Plan,
-    sets: &[Set],
-) -> anyhow::Result<Vec<Edge>> {
-    let total = sets.iter().map(|set| set.examples.len()).sum::<usize>();
-    let progress = cli::Progress::start("score", total as u64, "examples");
-    let mut done = 0;
-    let mut rows = Vec::new();
-    for set in sets {
-        let mut maps: Vec<Vec<f64>> = Vec::new();
-        let examples: Vec<&Example> = set.examples.iter().collect();
-        for batch in examples.chunks(args.attribution.batch.get()) {
-            if cli::stop_requested() {
-                return Err(cli::Stopped {
-                    done: format!("{done} of {total} examples scored, none kept"),
-                }
-                .into());
-            }
-            let scored = attribute(model, graph, plan, batch);
-            maps.extend(
-                scored.with_context(|| format!("cannot score {}", args.model.path.display()))?,
-            );
-            done += batch.len();
-            progress.advance(batch.len() as u64);
-        }
-        let with_examples = args.pairs.is_none() || args.attribution.per_example;
-        let writer = Rows {
-            model: &args.model.label,
-            graph,
-            set,
-        };
-        if with_examples {
-            rows.extend(
-                maps.iter()
-                    .enumerate()
-                    .flat_map(|(number, map)| writer.of(Some(number), map)),
-            );
-        }
-        rows.extend(writer.of(None, &mean(&maps)));
-    }
-    progress.finish();
-    Ok(rows)
-}
-
-fn mean(maps: &[Vec<f64>]) -> Vec<f64> {
-    let entries = maps.first().map_or(0, Vec::len);
-    (0..entries)
-        .map(|entry| maps.iter().map(|map| map[entry]).sum::<f64>() / maps.len() as f64)
-        .collect()
-}
-
-/// Writes matrices as rows of the table.
-struct Rows<'a> {
-    model: &'a str,
-    graph: &'a Graph,
-    set: &'a Set,
-}
-
-impl Rows<'_> {
-    fn of(&self, example: Option<usize>, map: &[f64]) -> Vec<Edge> {
-        let row = |(source, target): (usize, usize)| Edge {
-            model: self.model.into(),
-            example: example.map(|number| number as u32),
-            doc_id: example.and_then(|number| self.set.examples[number].doc_id.clone()),
-            alpha: self.set.alpha,
-            source: self.graph.source(source).to_string(),
-            target: self.graph.target(target).to_string(),
-            score: map[source * self.graph.n_targets() + target],
-        };
-        self.graph.edges().map(row).collect()
-    }
 }
 
 /// What is stored with the edges: every choice, the sign, what was left of the documents, and the self-check.
@@ -429,19 +244,13 @@ fn provenance(
     documents: Option<Counts>,
     self_check: Option<&check::Report>,
 ) -> anyhow::Result<Provenance> {
-    let on_pairs = args.pairs.is_some();
-    let default = if on_pairs {
-        Metric::LogitDiff
-    } else {
-        Metric::Nll
-    };
     let settings = Settings {
         model: &args.model.label,
         sign: "positive: ablating the edge raises the loss",
         method: plan.method,
-        metric: args.attribution.metric.unwrap_or(default),
+        metric: metric(args),
         attribution: &args.attribution,
-        choice: (!on_pairs).then_some(&args.choice),
+        choice: args.pairs.is_none().then_some(&args.choice),
         documents,
         self_check,
     };
@@ -452,6 +261,6 @@ fn provenance(
         .chain(&args.pairs)
         .cloned()
         .collect();
-    let provenance = Provenance::new("eap score", &settings)?.seed(args.choice.seed);
+    let provenance = Provenance::new("eap score", &settings)?.seed(args.choice.filter.seed);
     Ok(provenance.input(&args.model.path)?.inputs(&tables)?)
 }

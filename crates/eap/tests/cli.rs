@@ -1,0 +1,127 @@
+//! The program at its edge: help, exit codes, one line per error.
+
+use std::process::{Command, Output};
+
+fn eap(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_eap"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// Exit code, and what was said on stderr.
+fn outcome(arguments: &[&str]) -> (i32, String) {
+    let output = eap(arguments);
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn help_opens_with_an_example() {
+    for arguments in [
+        &["--help"][..],
+        &["score", "--help"],
+        &["metrics", "--help"],
+    ] {
+        let output = eap(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("Example"), "{text}");
+        assert!(text.contains("eap "), "{text}");
+    }
+}
+
+#[test]
+fn wrong_arguments_exit_with_2() {
+    let lines: [&[&str]; 8] = [
+        &["--nonsense"],
+        &["score", "--nonsense"],
+        &["score", "--model", "m=dir", "-o", "edges.parquet"],
+        &[
+            "score",
+            "--model",
+            "m=dir",
+            "--samples",
+            "a",
+            "--pairs",
+            "b",
+            "-o",
+            "edges.parquet",
+        ],
+        &[
+            "score",
+            "--model",
+            "m=dir",
+            "--samples",
+            "a",
+            "--alpha",
+            "0",
+            "-o",
+            "edges.parquet",
+        ],
+        &[
+            "score",
+            "--model",
+            "m=dir",
+            "--samples",
+            "a",
+            "--method",
+            "eap",
+            "-o",
+            "edges.parquet",
+        ],
+        &["metrics", "before.parquet", "-o", "metrics.parquet"],
+        &[
+            "metrics",
+            "before.parquet",
+            "after.parquet",
+            "--bins",
+            "0",
+            "-o",
+            "metrics.parquet",
+        ],
+    ];
+    for line in lines {
+        let (code, error) = outcome(line);
+        assert_eq!(code, 2, "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named_in_one_line() {
+    let lines: [(&[&str], &str); 2] = [
+        (
+            &[
+                "score",
+                "--model",
+                "m=absent/model",
+                "--samples",
+                "absent.parquet",
+                "-o",
+                "x.parquet",
+            ],
+            "absent/model",
+        ),
+        (
+            &[
+                "metrics",
+                "absent.parquet",
+                "absent.parquet",
+                "-o",
+                "x.parquet",
+            ],
+            "absent.parquet",
+        ),
+    ];
+    for (line, name) in lines {
+        let (code, error) = outcome(line);
+        assert_eq!(code, 1, "{error}");
+        assert!(
+            error.starts_with("eap: cannot ") && error.contains(name),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
