@@ -22,11 +22,11 @@
 //! ```
 //!
 //! # Layout
-//! - [`args`]: [`Common`], [`Labelled`], [`Shard`], [`parse_list`], [`parse_count`]
-//! - [`signals`]: [`stop_requested`], [`Stopped`]
-//! - [`output`]: [`say`], [`data`]
-//! - [`progress`]: [`Progress`]
-//! - [`help`]: [`manual`](manual()), man page, completions; what `tool --generate KIND` prints
+//! - [`args`] — [`Common`], [`Labelled`], [`Shard`], [`parse_list`], [`parse_count`]
+//! - [`signals`] — [`stop_requested`], [`Stopped`]
+//! - [`output`] — [`say`], [`data`]
+//! - [`progress`] — [`Progress`]
+//! - [`help`] — [`manual`](manual()), man page, completions; what `tool --generate KIND` prints
 //!
 //! Exit codes: 0 complete, 1 could not finish, 2 wrong arguments ([`Usage`]), 3 stopped early and resumable ([`Stopped`]).
 //! A broken pipe is success: whoever reads has read enough.
@@ -48,6 +48,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
+
+/// Every program's allocator: activations come and go by the megabyte, and the system's gives their pages back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Arguments that parse but contradict each other: return it from `run` for exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq)]

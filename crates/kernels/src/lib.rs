@@ -6,6 +6,7 @@
 //! - [`rope`]: rotary position embedding and its reverse
 //! - [`attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
 //! - [`activation`]: the gated MLP nonlinearity and its reverse
+//! - [`elementwise`]: sums
 //! - [`loss`]: cross-entropy with its gradient in one pass
 //! - [`adam`]: the optimizer step
 //! - [`vector`]: dot products, exponentials: what the rest is made of
@@ -16,6 +17,7 @@
 pub mod activation;
 pub mod adam;
 pub mod attention;
+pub mod elementwise;
 pub mod loss;
 pub mod matmul;
 pub mod norm;

@@ -6,7 +6,7 @@ use crate::ops::{self, AttentionShape, Turn};
 use crate::transformer::{Layer, LayerTrace};
 use crate::weights::Linear;
 use crate::{GradientTap, Model, Result, Target, Trace};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 /// Gradients of the weights by their Hugging Face names.
@@ -26,9 +26,19 @@ impl Gradients {
         self.values.iter()
     }
 
+    /// Norm of all gradients together.
+    pub fn norm(&self) -> Result<f64> {
+        let squares = self
+            .values
+            .values()
+            .map(ops::sum_of_squares)
+            .collect::<candle_core::Result<Vec<f64>>>()?;
+        Ok(squares.iter().sum::<f64>().sqrt())
+    }
+
     fn add(&mut self, name: String, gradient: Tensor) -> Result<()> {
         let sum = match self.values.remove(&name) {
-            Some(before) => (before + gradient)?,
+            Some(before) => ops::add(&before, &gradient)?,
             None => gradient,
         };
         self.values.insert(name, sum);
@@ -156,8 +166,10 @@ impl Model {
             gradients.linear(&name("mlp.gate_proj"), &layer.gate, &x, &d_gate)?;
             gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
         }
-        let d_normed = (ops::linear_backward(&d_gate, &layer.gate.weight)?
-            + ops::linear_backward(&d_up, &layer.up.weight)?)?;
+        let d_normed = ops::add(
+            &ops::linear_backward(&d_gate, &layer.gate.weight)?,
+            &ops::linear_backward(&d_up, &layer.up.weight)?,
+        )?;
         gradients.add(
             || name("post_attention_layernorm.weight"),
             || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_mid, &kept.mlp_scale),
@@ -165,7 +177,7 @@ impl Model {
         let through =
             ops::rms_norm_backward(&d_normed, &kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
         self.show(taps, Target::Mlp(index), trace, &through)?;
-        Ok((d_resid + through)?)
+        Ok(ops::add(d_resid, &through)?)
     }
 
     #[expect(
@@ -224,7 +236,7 @@ impl Model {
                 self.show(taps, *target, trace, &norm_backward(&part)?)?;
             }
             d_normed = Some(match d_normed {
-                Some(sum) => (sum + part)?,
+                Some(sum) => ops::add(&sum, &part)?,
                 None => part,
             });
         }
@@ -233,7 +245,7 @@ impl Model {
             || format!("model.layers.{index}.input_layernorm.weight"),
             || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_pre, &kept.attention_scale),
         )?;
-        Ok((d_resid + norm_backward(&d_normed)?)?)
+        Ok(ops::add(d_resid, &norm_backward(&d_normed)?)?)
     }
 
     /// Back through rotation and, where there is one, the norm per head; `which` is 0 for queries and 1 for keys.
@@ -295,22 +307,5 @@ impl Model {
         }
         let shape = (trace.batch.batch, trace.batch.seq, self.config.d_model);
         taps.gradient(target, gradient.reshape(shape)?)
-    }
-}
-
-/// Σ of squares of every gradient, in f64.
-impl Gradients {
-    /// Norm of all gradients together.
-    pub fn norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        for gradient in self.values.values() {
-            sum += gradient
-                .flatten_all()?
-                .to_dtype(DType::F64)?
-                .sqr()?
-                .sum_all()?
-                .to_scalar::<f64>()?;
-        }
-        Ok(sum.sqrt())
     }
 }

@@ -149,6 +149,15 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Token ids in use: one more than the largest.
+    pub fn vocab(&self) -> usize {
+        self.inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |id| *id as usize + 1)
+    }
+
     /// Tokens that end a text.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos

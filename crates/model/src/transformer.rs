@@ -281,7 +281,12 @@ impl Model {
 
         // 4. Output projection, into the residual stream
         let attn_out = tapped(tap, at(Site::AttnOut), layer.o.forward(&z)?, batch)?;
-        let resid_mid = tapped(tap, at(Site::ResidMid), (&resid_pre + attn_out)?, batch)?;
+        let resid_mid = tapped(
+            tap,
+            at(Site::ResidMid),
+            ops::add(&resid_pre, &attn_out)?,
+            batch,
+        )?;
 
         // 5. MLP, into the residual stream
         let Normed {
@@ -295,7 +300,12 @@ impl Model {
             layer.down.forward(&ops::swiglu(&gate, &up)?)?,
             batch,
         )?;
-        let resid_post = tapped(tap, at(Site::ResidPost), (&resid_mid + mlp_out)?, batch)?;
+        let resid_post = tapped(
+            tap,
+            at(Site::ResidPost),
+            ops::add(&resid_mid, &mlp_out)?,
+            batch,
+        )?;
 
         if let Some(trace) = &mut pass.trace {
             let raw_qk = raw_q.zip(raw_k).map(|(q, k)| [q, k]);

@@ -155,12 +155,12 @@ impl Model {
         all
     }
 
-    /// Writes `model.safetensors` as transformers reads it, in the model's dtype. The bytes depend on the weights alone.
-    pub fn save_weights(&self, path: &Path) -> Result<()> {
-        let tensors: Vec<(String, Tensor)> = self.parameters();
+    /// The bytes of a `model.safetensors` as transformers reads it, in the model's dtype. They depend on the weights alone.
+    pub fn serialized_weights(&self) -> Result<Vec<u8>> {
+        // One key only: several would be written in hash order.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize_to_file(tensors, Some(metadata), path)
-            .map_err(|e| Error::invalid(path, e))
+        safetensors::serialize(self.parameters(), Some(metadata))
+            .map_err(|e| Error::Argument(format!("cannot serialise the weights: {e}")))
     }
 }
 

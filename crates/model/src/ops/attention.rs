@@ -2,6 +2,7 @@
 
 use super::{on_slices, tensor};
 use candle_core::{D, DType, Device, Result, Tensor};
+use candle_transformers::utils::repeat_kv;
 
 /// What the shapes of the tensors do not say.
 #[derive(Debug, Clone, Copy)]
@@ -138,13 +139,8 @@ fn mask(
 
 /// Repeats key/value heads for the query heads that share them: → `[batch, n_heads, keys, d_head]`.
 fn per_query_head(x: &Tensor, n_heads: usize) -> Result<Tensor> {
-    let (batch, keys, n_kv_heads, d_head) = x.dims4()?;
-    let group = n_heads / n_kv_heads;
-    let x = x
-        .transpose(1, 2)?
-        .unsqueeze(2)?
-        .expand((batch, n_kv_heads, group, keys, d_head))?;
-    x.contiguous()?.reshape((batch, n_heads, keys, d_head))
+    let group = n_heads / x.dim(2)?;
+    repeat_kv(x.transpose(1, 2)?.contiguous()?, group)
 }
 
 /// Sums gradients over the query heads that share a key/value head: → `[batch, keys, n_kv_heads, d_head]`.

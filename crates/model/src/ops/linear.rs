@@ -7,15 +7,22 @@ use candle_core::{Result, Tensor};
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (tokens, d_in) = x.dims2()?;
     let d_out = weight.dim(0)?;
-    let fast = on_slices([x, weight], |[x, weight]| {
-        let mut y = vec![0.0; tokens * d_out];
-        kernels::matmul_nt(&mut y, x, weight, (tokens, d_out, d_in));
-        y
-    });
-    let y = match fast {
-        Some(y) => tensor(y, &[tokens, d_out], x)?,
-        None => x.matmul(&weight.t()?)?,
-    };
+    // Without a bias the weight stands in for it, unread.
+    let fast = on_slices(
+        [x, weight, bias.unwrap_or(weight)],
+        |[x, weight, offset]| {
+            let mut y = vec![0.0; tokens * d_out];
+            kernels::matmul_nt(&mut y, x, weight, (tokens, d_out, d_in));
+            if bias.is_some() {
+                kernels::elementwise::add_bias(&mut y, offset);
+            }
+            y
+        },
+    );
+    if let Some(y) = fast {
+        return tensor(y, &[tokens, d_out], x);
+    }
+    let y = x.matmul(&weight.t()?)?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
@@ -54,7 +61,14 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
 
 /// Gradient by the bias: `dy [tokens, d_out]` → `[d_out]`.
 pub fn bias_gradient(dy: &Tensor) -> Result<Tensor> {
-    let (tokens, d_out) = dy.dims2()?;
-    let ones = Tensor::ones((1, tokens), dy.dtype(), dy.device())?;
-    linear_backward(&ones, dy)?.reshape(d_out)
+    let d_out = dy.dim(1)?;
+    let fast = on_slices([dy], |[dy]| {
+        let mut sums = vec![0.0; d_out];
+        kernels::elementwise::sum_rows(&mut sums, dy);
+        sums
+    });
+    match fast {
+        Some(sums) => tensor(sums, &[d_out], dy),
+        None => dy.sum(0),
+    }
 }

@@ -36,6 +36,34 @@ fn on_slices<const N: usize, R>(
     Some(body(slices))
 }
 
+/// a + b, of one shape.
+///
+/// Candle's own sum keeps its threads spinning between calls.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let fast = on_slices([a, b], |[a, b]| {
+        let mut sum = a.to_vec();
+        kernels::elementwise::add(&mut sum, b);
+        sum
+    });
+    match fast {
+        Some(sum) => tensor(sum, a.dims(), a),
+        None => a + b,
+    }
+}
+
+/// Σ x² in f64.
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    match on_slices([x], |[x]| kernels::elementwise::sum_of_squares(x)) {
+        Some(sum) => Ok(sum),
+        None => x
+            .flatten_all()?
+            .to_dtype(candle_core::DType::F64)?
+            .sqr()?
+            .sum_all()?
+            .to_scalar(),
+    }
+}
+
 /// A tensor on the CPU from what a kernel wrote.
 fn tensor(values: Vec<f32>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, shape, like.device())
