@@ -1,10 +1,10 @@
 //! Files that exist whole or not at all.
 
 use crate::error::{Error, Result};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -89,20 +89,15 @@ impl Target {
 
 /// An empty file in `directory` under a name nobody else has.
 fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let create = |path: &Path| {
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o666).open(path)
+    };
+    // Not `tempfile_in`: its mode is 600, and its errors tell the random name instead of the reason.
     tempfile::Builder::new()
         .prefix(".postscope-")
         .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(|error| plain(&error))
-}
-
-/// The error of the system alone: `tempfile` adds the random name, and the reader knows the real one already.
-fn plain(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.kind().to_string()),
-    }
+        .make_in(directory, create)
 }
 
 fn finish(file: NamedTempFile, name: &Path) -> io::Result<()> {

@@ -28,7 +28,11 @@ fn one(input: &Path, extension: &str) -> Result<Vec<PathBuf>> {
         Ok(found) if found.is_dir() => directory(input, extension),
         Ok(_) => Ok(vec![input.to_owned()]),
         Err(cause) if !is_pattern(input) => Err(Error::read(input)(cause)),
-        Err(_) => matches(input, extension),
+        Err(_) => {
+            let paths = matches(input)?.into_iter();
+            let files: Result<Vec<_>> = paths.map(|path| one(&path, extension)).collect();
+            Ok(files?.concat())
+        }
     }
 }
 
@@ -51,7 +55,8 @@ fn directory(input: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn matches(pattern: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+/// What a glob matches, sorted: at least one file or directory.
+pub(crate) fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
     let text = pattern
         .to_str()
         .ok_or_else(|| none(pattern, "a pattern must be UTF-8"))?;
@@ -60,12 +65,11 @@ fn matches(pattern: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     for path in found {
         paths.push(path.map_err(|error| Error::read(pattern)(error.into()))?);
     }
-    paths.sort();
     if paths.is_empty() {
         return Err(none(pattern, "no file matches"));
     }
-    let expanded: Result<Vec<_>> = paths.iter().map(|path| one(path, extension)).collect();
-    Ok(expanded?.concat())
+    paths.sort();
+    Ok(paths)
 }
 
 fn is_pattern(path: &Path) -> bool {

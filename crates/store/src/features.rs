@@ -6,6 +6,7 @@
 
 use crate::dtype::first_not_finite;
 use crate::error::{Error, Result};
+use crate::guard::decode;
 use crate::parquet_file::{self, Writer};
 use crate::provenance::Provenance;
 use crate::schema::{check, conform};
@@ -195,6 +196,10 @@ impl FeatureWriter {
 
 /// Reads a features file: a readout per model, or the one of a shared code. `-` is stdin.
 pub fn read_features(path: &Path) -> Result<Vec<Features>> {
+    decode(path, || read_all(path))
+}
+
+fn read_all(path: &Path) -> Result<Vec<Features>> {
     let header = read_header(path)?;
     let columns = columns_of(&header);
     let opened = parquet_file::open(path)?;

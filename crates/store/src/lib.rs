@@ -5,15 +5,15 @@
 //! names the file. The only code of the workspace that opens output files.
 //!
 //! # Layout
-//! - [`tables`]: every column of every table
-//! - [`table`]: [`write_table`], [`read_table`]; [`schema`]: what a column may be, [`schema_text`]
-//! - [`features`]: sparse activations, [`write_features`], [`read_features`], [`FeatureWriter`]
-//! - [`tensors`]: [`write_tensors`]; [`tensor_file`]: [`TensorFile`]; [`dtype`]: [`Dtype`]
-//! - [`activations`]: [`ActivationWriter`], [`ActivationStore`]
-//! - [`provenance`]: [`Provenance`]
+//! - [`tables`] — every column of every table
+//! - [`table`] — [`write_table`], [`read_table`]; [`schema`] — what a column may be, [`schema_text`]
+//! - [`features`] — sparse activations, [`write_features`], [`read_features`], [`FeatureWriter`]
+//! - [`tensors`] — [`write_tensors`]; [`tensor_file`] — [`TensorFile`]; [`dtype`] — [`Dtype`]
+//! - [`activations`] — [`ActivationWriter`], [`ActivationStore`]
+//! - [`provenance`] — [`Provenance`]
 //! - [`expand()`](expand()): file, directory, glob or `-`
-//! - [`atomic`]: [`write_atomic`]; [`input`]: [`open_input`], [`read_text`]
-//! - [`error`]: [`Error`]
+//! - [`atomic`] — [`write_atomic`]; [`input`] — [`open_input`], [`read_text`]
+//! - [`error`] — [`Error`]
 
 pub mod activations;
 pub mod atomic;
@@ -29,6 +29,7 @@ pub mod tables;
 pub mod tensor_file;
 pub mod tensors;
 
+mod guard;
 mod parquet_file;
 
 pub use activations::{ActivationStore, ActivationWriter, Manifest, Report, Spec, token_digest};

@@ -2,6 +2,7 @@
 
 use crate::atomic::{AtomicFile, refuse_terminal};
 use crate::error::{Error, Result};
+use crate::guard::decode;
 use crate::input::open_input;
 use crate::provenance::{KEY, Provenance};
 use arrow::datatypes::SchemaRef;
@@ -118,7 +119,7 @@ fn check_ends(path: &Path, file: &mut File) -> Result<()> {
 
 /// One value of the file's key-value metadata.
 pub(crate) fn metadata(path: &Path, key: &str) -> Result<Option<String>> {
-    let opened = open(path)?;
+    let opened = decode(path, || open(path))?;
     let pairs = opened.metadata().file_metadata().key_value_metadata();
     let found = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == key));
     Ok(found.and_then(|pair| pair.value.clone()))

@@ -1,7 +1,7 @@
 //! Where a file came from: one JSON string under the metadata key `provenance` of every file.
 
 use crate::error::{Error, Result};
-use crate::expand::expand;
+use crate::expand::matches;
 use crate::input::open_input;
 use crate::{parquet_file, tensor_file};
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,9 @@ impl Provenance {
             if path == Path::new("-") || path.exists() {
                 self = self.input(path)?;
             } else {
-                let files = expand(std::slice::from_ref(path), "")?;
-                self = files.iter().try_fold(self, |all, file| all.input(file))?;
+                self = matches(path)?
+                    .iter()
+                    .try_fold(self, |all, found| all.input(found))?;
             }
         }
         Ok(self)

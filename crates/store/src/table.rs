@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::expand::expand;
+use crate::guard::decode;
 use crate::parquet_file::{self, Writer};
 use crate::provenance::Provenance;
 use crate::schema::{Table, check, columns, conform};
@@ -34,12 +35,13 @@ pub fn read_table<T: Table>(inputs: &[PathBuf]) -> Result<Vec<T>> {
     let columns = columns::<T>();
     let mut rows = Vec::new();
     for path in expand(inputs, "parquet")? {
-        read_one(&path, &columns, &mut rows)?;
+        rows.append(&mut decode(&path, || read_one(&path, &columns))?);
     }
     Ok(rows)
 }
 
-fn read_one<T: Table>(path: &Path, columns: &[FieldRef], rows: &mut Vec<T>) -> Result<()> {
+fn read_one<T: Table>(path: &Path, columns: &[FieldRef]) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
     let opened = parquet_file::open(path)?;
     check(path, T::NAME, opened.schema(), columns)?;
     let damaged = |error: &dyn std::fmt::Display| parquet_file::read_error(path, &error);
@@ -53,7 +55,7 @@ fn read_one<T: Table>(path: &Path, columns: &[FieldRef], rows: &mut Vec<T>) -> R
             serde_arrow::from_record_batch(&batch).map_err(|error| damaged(&error.message()))?;
         rows.extend(read);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Where a table or a features file came from.

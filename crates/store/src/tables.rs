@@ -107,7 +107,7 @@ pub struct CrosscoderEval {
     pub explained_variance_low: f64,
     /// Upper end of the interval.
     pub explained_variance_high: f64,
-    /// 1 − Σ_j Var(e_j) / Σ_j Var(x_j): blind to a constant error.
+    /// `1 − Σ_j Var(e_j) / Σ_j Var(x_j)`: blind to a constant error.
     pub explained_variance_centred: f64,
     /// Mean over rows of 1 − ‖x−x̂‖² / ‖x−x̄‖².
     pub explained_variance_per_row: f64,
@@ -153,7 +153,7 @@ pub struct Drift {
     pub base: String,
     /// Label of the tuned model.
     pub tuned: String,
-    /// L1 norm of the base decoder row, divided by √d_model when the widths differ.
+    /// L1 norm of the base decoder row, divided by `√d_model` when the widths differ.
     pub norm_l1_base: f64,
     /// L1 norm of the tuned decoder row, likewise.
     pub norm_l1_tuned: f64,
@@ -171,9 +171,9 @@ pub struct Drift {
     pub delta_norm: f64,
     /// Cosine between the two decoder rows, −1 to 1.
     pub cosine: f64,
-    /// β_base/β_tuned on the error target (high: complete shrinkage); null without activations or for a silent feature.
+    /// `β_base/β_tuned` on the error target (high: complete shrinkage); null without activations or for a silent feature.
     pub nu_error: Option<f64>,
-    /// β_base/β_tuned on the reconstruction target (high: latent decoupling); null likewise.
+    /// `β_base/β_tuned` on the reconstruction target (high: latent decoupling); null likewise.
     pub nu_reconstruction: Option<f64>,
     /// Share of rows on which the feature fires, 0 to 1; null without activations.
     pub firing_rate: Option<f64>,

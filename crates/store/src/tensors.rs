@@ -163,10 +163,10 @@ fn sorted<'a>(
     }
     let mut names: Vec<_> = sorted.iter().map(|(name, _)| name).collect();
     names.sort();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+    if let Some([twice, _]) = names.array_windows().find(|[a, b]| a == b) {
         return Err(Error::unwritable(
             path,
-            format!("two tensors are called `{}`", twice[0]),
+            format!("two tensors are called `{twice}`"),
         ));
     }
     Ok(sorted)

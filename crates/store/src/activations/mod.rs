@@ -7,10 +7,10 @@
 //! ```
 //!
 //! # Layout
-//! - [`writer`]: [`ActivationWriter`], resumable: whole parts are kept
-//! - [`reader`]: [`ActivationStore`]
-//! - [`manifest`]: [`Manifest`], [`token_digest`]
-//! - [`check`]: [`Report`]: every part whole, every digest right
+//! - [`writer`] — [`ActivationWriter`], resumable: whole parts are kept
+//! - [`reader`] — [`ActivationStore`]
+//! - [`manifest`] — [`Manifest`], [`token_digest`]
+//! - [`check`] — [`Report`]: every part whole, every digest right
 
 pub mod check;
 pub mod manifest;
