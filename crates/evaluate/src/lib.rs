@@ -1,1 +1,63 @@
-//! evaluate
+//! Asks models questions with known answers, grades what they write, and compares two sets of answers.
+//!
+//! Reads: a model directory and task files; or `samples` tables that exist already. Writes: a `samples` table, results as
+//! JSON, a `comparison` table.
+//!
+//! ```text
+//! evaluate run     --model rl=models/grpo --tasks 'tasks/*.test.jsonl' -o rl.samples.parquet --results rl.json
+//! evaluate grade   rl.samples.parquet --tasks 'tasks/*.test.jsonl' -o regraded.parquet
+//! evaluate compare base.samples.parquet rl.samples.parquet -o compare.parquet
+//! ```
+//!
+//! # Layout
+//! - [`run`](mod@run) — the model answers; [`questions`] — what it is asked; [`batches`] — in which order; [`parts`] — what a
+//!   run that is stopped leaves behind
+//! - [`results`] — the results JSON
+//! - [`grade`](mod@grade) — answers that exist are graded again; [`pairs`] — answers that are no table
+//! - [`compare`] — two sets of answers; [`pairing`] — which belong together; [`table`] — as people read it
+
+pub mod batches;
+pub mod compare;
+pub mod grade;
+pub mod pairing;
+pub mod pairs;
+pub mod parts;
+pub mod questions;
+pub mod results;
+pub mod run;
+pub mod table;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLE: &str = "\
+Example:
+  evaluate run     --model rl=models/grpo --tasks 'tasks/*.test.jsonl' -o rl.samples.parquet
+  evaluate grade   rl.samples.parquet --tasks 'tasks/*.test.jsonl' -o regraded.parquet
+  evaluate compare base.samples.parquet rl.samples.parquet -o compare.parquet";
+
+/// Asks models questions with known answers, grades what they write, and compares two sets of answers.
+#[derive(Debug, Parser)]
+#[command(name = "evaluate", before_help = EXAMPLE)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Grade(grade::Args),
+    Compare(compare::Args),
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.common.start()?;
+    match &args.command {
+        Command::Run(args) => run::run(args),
+        Command::Grade(args) => grade::run(args),
+        Command::Compare(args) => compare::run(args),
+    }
+}

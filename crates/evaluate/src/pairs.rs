@@ -1,0 +1,96 @@
+//! Answers that are no table: JSON lines with a target and a completion each.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use tasks::{Grader, grade};
+
+/// Grades every line of `answers` and writes it to `output` with `extracted` and `correct` added.
+pub fn run(answers: &Path, grader: Grader, output: &Path) -> Result<()> {
+    let text = store::read_text(answers)?;
+    let lines =
+        graded(&text, grader).with_context(|| format!("cannot grade {}", answers.display()))?;
+    store::write_atomic(output, |file| {
+        let mut writer = BufWriter::new(file);
+        for line in &lines {
+            serde_json::to_writer(&mut writer, line)?;
+            writer.write_all(b"\n")?;
+        }
+        writer.flush()
+    })?;
+    let right = lines.iter().filter(|line| line["correct"] == true).count();
+    cli::say(&format!("{right} of {} answers right", lines.len()));
+    Ok(())
+}
+
+/// The lines with their verdicts, in order; other keys are kept as they are.
+fn graded(text: &str, grader: Grader) -> Result<Vec<Map<String, Value>>> {
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if !line.trim().is_empty() {
+            lines.push(verdict(line, grader).with_context(|| format!("line {number}"))?);
+        }
+    }
+    ensure!(!lines.is_empty(), "it holds no answer");
+    Ok(lines)
+}
+
+fn verdict(line: &str, grader: Grader) -> Result<Map<String, Value>> {
+    let mut line: Map<String, Value> = serde_json::from_str(line)?;
+    let verdict = grade(
+        grader,
+        text_of(&line, "completion")?,
+        text_of(&line, "target")?,
+    );
+    line.insert("extracted".to_owned(), verdict.extracted.into());
+    line.insert("correct".to_owned(), verdict.correct.into());
+    Ok(line)
+}
+
+fn text_of<'a>(line: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+    match line.get(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => bail!("`{key}` is not a text but {other}"),
+        None => bail!("`{key}` is missing"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_what_they_hold_and_gain_a_verdict() {
+        let text = "{\"id\":7,\"target\":\"12\",\"completion\":\"so 6+6#12.\"}\n\n{\"completion\":\"eh\",\"target\":\"3\"}\n";
+        let lines: Vec<String> = graded(text, Grader::Lab)
+            .unwrap()
+            .into_iter()
+            .map(|line| Value::Object(line).to_string())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r##"{"id":7,"target":"12","completion":"so 6+6#12.","extracted":"12","correct":true}"##,
+                r#"{"completion":"eh","target":"3","extracted":null,"correct":false}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_no_answer_is_named() {
+        for (text, cause) in [
+            ("\n{\"target\":\"1\"}", "line 2: `completion` is missing"),
+            (
+                "{\"target\":1,\"completion\":\"\"}",
+                "line 1: `target` is not a text but 1",
+            ),
+            ("[]", "line 1"),
+            ("", "no answer"),
+        ] {
+            let error = format!("{:#}", graded(text, Grader::Lab).unwrap_err());
+            assert!(error.contains(cause), "{error}");
+        }
+    }
+}
