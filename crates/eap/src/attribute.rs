@@ -1,7 +1,7 @@
-//! Edge attribution patching: `s(u→v) = Σ ⟨ΔO_u, ∂L/∂H_v⟩` over positions and width.
+//! Edge attribution patching: the score of u→v is Σ ⟨ΔO, ∂L/∂H⟩ over positions and width.
 //!
-//! ΔO_u is what ablating the source adds to the stream: −O_u for zero ablation, the corrupted run's output minus the clean
-//! one's for patching. H_v is the residual the target reads, before its norm. Sources are kept for the batch, gradients are
+//! ΔO is what ablating the source u adds to the stream: −O for zero ablation, the corrupted run's output minus the clean
+//! one's for patching. H is the residual the target v reads, before its norm. Sources are kept for the batch, gradients are
 //! contracted as the reverse pass meets them, so memory is that of the sources: `n_sources × batch × seq × d_model`.
 //! Products and sums are f64, example by example: no score depends on what else is in its batch.
 
@@ -62,6 +62,7 @@ impl Plan {
     }
 
     /// The method with the same ablation whose gradient is that of the clean run alone: what finite differences test.
+    #[must_use]
     pub fn at_the_clean_point(self) -> Self {
         let method = if self.needs_corrupted() {
             Method::Eap

@@ -9,7 +9,7 @@
 //! A failing identity is an error: then the scores of this model mean nothing.
 
 use anyhow::ensure;
-use model::{Batch, Hook, Model, Site, Tap, Tensor};
+use model::{Batch, DType, Hook, Model, Site, Tap, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -19,6 +19,7 @@ use crate::{
     example::{Example, loss},
     graph::Graph,
     node::{Source, Target},
+    values::Values,
 };
 
 /// Shares of ΔO that are added, largest first; each is half of the one before.
@@ -31,6 +32,8 @@ const TOLERANCE: f64 = 0.05;
 const RESOLUTION: f64 = 2e-5;
 /// Sum of a target's scores, relative to the sum of their magnitudes, that is still called 0.
 const COLUMN_TOLERANCE: f64 = 0.01;
+/// Share of a position's mean square below which a norm's ε is out of sight.
+const NEGLIGIBLE: f64 = 1e-3;
 
 /// What the identities gave: stored in the provenance of the edges.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,7 +48,8 @@ pub struct Report {
     pub nodes: usize,
     /// ‖slopes − row sums‖ / ‖row sums‖ over these nodes.
     pub row_error: f64,
-    /// Largest |sum| of a column relative to the largest sum of magnitudes; none unless the ablation is zero.
+    /// Largest |sum| of a column relative to the largest sum of magnitudes; none unless the ablation is zero, and none when
+    /// the norm's ε is not small beside any residual.
     pub column_error: Option<f64>,
 }
 
@@ -72,56 +76,48 @@ pub fn check(
     plan: Plan,
     examples: &[&Example],
 ) -> anyhow::Result<Report> {
+    let scored = examples
+        .iter()
+        .map(|example| Scored::new(model, graph, plan, example));
+    report(&scored.collect::<anyhow::Result<Vec<_>>>()?, plan)
+}
+
+fn report(examples: &[Scored], plan: Plan) -> anyhow::Result<Report> {
     let (mut edges, mut nodes) = (Comparison::default(), Comparison::default());
     let mut column_error: Option<f64> = None;
-    for (number, example) in examples.iter().enumerate() {
-        let scored = Scored::new(model, graph, plan, example)?;
+    for (number, scored) in examples.iter().enumerate() {
         for (source, reader) in scored.sampled_edges(number as u64) {
-            let slope = scored.slope(Nudge::at_reader(reader, graph.n_layers), source)?;
-            edges.add(slope, scored.into_reader(source, reader));
+            let slope = scored.slope(Nudge::at_reader(reader, scored.graph.n_layers), source)?;
+            edges.add(slope, scored.read_score(source, reader));
         }
         nodes.add(scored.input_attribution()?, scored.row_sum(0));
         for source in scored.sampled_sources() {
-            let slope = scored.slope(Nudge::at_source(graph.source(source)), source)?;
+            let slope = scored.slope(Nudge::at_source(scored.graph.source(source)), source)?;
             nodes.add(slope, scored.row_sum(source));
         }
         if !plan.needs_corrupted() {
-            column_error = Some(column_error.unwrap_or(0.0).max(scored.column_error()));
+            column_error = larger(column_error, scored.column_error()?);
         }
     }
-    let report = Report {
+    edges.verdict("the finite differences of edges differ from their scores")?;
+    nodes.verdict("the attributions of nodes differ from their row sums")?;
+    let column = column_error.unwrap_or(0.0);
+    ensure!(
+        column <= COLUMN_TOLERANCE,
+        "the scores into a target do not cancel: {column:.2} of them is left; {DISTRUST}"
+    );
+    Ok(Report {
         examples: examples.len(),
         edges: edges.n,
         edge_error: edges.relative(),
         nodes: nodes.n,
         row_error: nodes.relative(),
         column_error,
-    };
-    verdict(&report, &edges, &nodes)?;
-    Ok(report)
+    })
 }
 
-fn verdict(report: &Report, edges: &Comparison, nodes: &Comparison) -> anyhow::Result<()> {
-    let skip = "the scores of this model cannot be trusted (--check off writes them all the same)";
-    ensure!(
-        edges.holds(),
-        "the finite differences of {} edges differ from their scores by {:.2}: {skip}",
-        edges.n,
-        edges.relative()
-    );
-    ensure!(
-        nodes.holds(),
-        "the attributions of {} nodes differ from their row sums by {:.2}: {skip}",
-        nodes.n,
-        nodes.relative()
-    );
-    let column = report.column_error.unwrap_or(0.0);
-    ensure!(
-        column <= COLUMN_TOLERANCE,
-        "the scores into a target add up to {column:.2} of their magnitudes, not 0: {skip}"
-    );
-    Ok(())
-}
+const DISTRUST: &str =
+    "the scores of this model cannot be trusted (--check off writes them all the same)";
 
 /// Slopes against scores, as norms of vectors.
 #[derive(Debug, Default)]
@@ -146,9 +142,16 @@ impl Comparison {
         }
     }
 
-    fn holds(&self) -> bool {
+    fn verdict(&self, failure: &str) -> anyhow::Result<()> {
         let resolution = RESOLUTION * (self.n as f64).sqrt();
-        self.squared_error.sqrt() <= TOLERANCE * self.squared_scores.sqrt() + resolution
+        let holds =
+            self.squared_error.sqrt() <= TOLERANCE * self.squared_scores.sqrt() + resolution;
+        ensure!(
+            holds,
+            "{failure} by {:.2} of their size; {DISTRUST}",
+            self.relative()
+        );
+        Ok(())
     }
 }
 
@@ -219,7 +222,7 @@ impl<'a> Scored<'a> {
     }
 
     /// Sum of the scores from a source into everything a reader reads.
-    fn into_reader(&self, source: usize, reader: Reader) -> f64 {
+    fn read_score(&self, source: usize, reader: Reader) -> f64 {
         let read = (0..self.graph.n_targets())
             .filter(|&target| reader_of(self.graph.target(target)) == reader);
         read.map(|target| self.score(source, target)).sum()
@@ -234,9 +237,9 @@ impl<'a> Scored<'a> {
             .collect();
         edges.dedup();
         edges.sort_by(|&(a, read_a), &(b, read_b)| {
-            self.into_reader(b, read_b)
+            self.read_score(b, read_b)
                 .abs()
-                .total_cmp(&self.into_reader(a, read_a).abs())
+                .total_cmp(&self.read_score(a, read_a).abs())
         });
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         for place in SAMPLED / 2..SAMPLED.min(edges.len()) {
@@ -259,7 +262,6 @@ impl<'a> Scored<'a> {
 
     /// ⟨ΔO, ∂L/∂embedding⟩: the embedding's attribution by the reverse pass run to its end.
     fn input_attribution(&self) -> anyhow::Result<f64> {
-        use crate::values::Values;
         let (difference, gradient) = (
             Values::of(&self.differences[0])?,
             Values::of(&self.input_gradient)?,
@@ -296,22 +298,44 @@ impl<'a> Scored<'a> {
             .collect()
     }
 
-    /// Largest |column sum| relative to the largest sum of magnitudes in a column.
-    fn column_error(&self) -> f64 {
-        let sum = |target: usize, of: fn(f64) -> f64| -> f64 {
-            (0..self.graph.n_sources_before(target))
-                .map(|source| of(self.score(source, target)))
-                .sum()
-        };
-        let columns = || 0..self.graph.n_targets();
-        let residue = columns()
-            .map(|target| sum(target, |score| score).abs())
-            .fold(0.0, f64::max);
-        let scale = columns()
-            .map(|target| sum(target, f64::abs))
-            .fold(0.0, f64::max);
-        if scale > 0.0 { residue / scale } else { 0.0 }
+    /// Largest |column sum| relative to the largest sum of magnitudes; none when the norm's ε counts in every column.
+    fn column_error(&self) -> anyhow::Result<Option<f64>> {
+        let (mut residual, mut written) = (self.differences[0].zeros_like()?, 0);
+        let (mut residue, mut scale): (Option<f64>, f64) = (None, 0.0);
+        for target in 0..self.graph.n_targets() {
+            let sources = 0..self.graph.n_sources_before(target);
+            while written < sources.end {
+                residual = (residual - &self.differences[written])?;
+                written += 1;
+            }
+            scale = scale.max(
+                sources
+                    .clone()
+                    .map(|source| self.score(source, target).abs())
+                    .sum(),
+            );
+            if self.model.config.rms_norm_eps < NEGLIGIBLE * smallest_square(&residual)? {
+                let sum: f64 = sources.map(|source| self.score(source, target)).sum();
+                residue = larger(residue, Some(sum.abs()));
+            }
+        }
+        Ok(residue.map(|residue| if scale > 0.0 { residue / scale } else { 0.0 }))
     }
+}
+
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.zip(b).map(|(a, b)| a.max(b)).or(a).or(b)
+}
+
+/// Smallest mean square over the positions of `[1, seq, d_model]`: what a norm's ε is added to.
+fn smallest_square(residual: &Tensor) -> anyhow::Result<f64> {
+    let squares = residual
+        .sqr()?
+        .mean_keepdim(2)?
+        .flatten_all()?
+        .to_dtype(DType::F64)?
+        .to_vec1::<f64>()?;
+    Ok(squares.into_iter().fold(f64::INFINITY, f64::min))
 }
 
 /// Adds to the residual in one place, and takes it back where the reader has read.
@@ -364,5 +388,59 @@ impl Tap for Nudge {
         } else {
             (activation - by)?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use model::Device;
+
+    use super::*;
+    use crate::{
+        attribute::Method,
+        pairs::{self, Metric},
+    };
+
+    const PLAN: Plan = Plan {
+        method: Method::EapZero,
+        steps: 1,
+    };
+
+    /// What the check says of the golden model's first pair after `spoil` had its way with the scores.
+    fn verdict(spoil: impl Fn(&Graph, &mut [f64])) -> Result<Report, String> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model");
+        let model = Model::load(&directory, &Device::Cpu, DType::F32).unwrap();
+        let examples = pairs::read(&directory.join("pairs.json"), Metric::Nll, &directory).unwrap();
+        let graph = Graph::layers(model.config.n_layers);
+        let mut scored = Scored::new(&model, &graph, PLAN, &examples[0]).unwrap();
+        spoil(&graph, &mut scored.map);
+        report(&[scored], PLAN).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn scores_that_are_wrong_are_refused() {
+        assert!(verdict(|_, _| ()).is_ok());
+        let scaled = verdict(|_, map| map.iter_mut().for_each(|score| *score *= 1.2)).unwrap_err();
+        assert!(scaled.contains("finite differences"), "{scaled}");
+        let negated =
+            verdict(|_, map| map.iter_mut().for_each(|score| *score = -*score)).unwrap_err();
+        assert!(negated.contains("finite differences"), "{negated}");
+    }
+
+    #[test]
+    fn columns_that_do_not_cancel_are_refused() {
+        // Moves a tenth of the largest score from one query to the key of the same layer: no block reads another sum.
+        let moved = verdict(|graph, map| {
+            let (query, key) = (4, 5);
+            let by = 0.1
+                * map
+                    .iter()
+                    .fold(0.0, |most, score| f64::max(most, score.abs()));
+            map[graph.n_targets() + query] += by;
+            map[graph.n_targets() + key] -= by;
+        });
+        assert!(moved.unwrap_err().contains("do not cancel"));
     }
 }

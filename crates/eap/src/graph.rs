@@ -57,20 +57,23 @@ impl Graph {
     /// # Errors
     /// When there is no node, or when some have heads and some have not.
     pub fn holding(sources: &[Source], targets: &[Target]) -> anyhow::Result<Self> {
-        let places = sources
-            .iter()
-            .filter_map(|s| s.place())
-            .chain(targets.iter().filter_map(|t| t.place()));
-        let n_layers = places
-            .map(|(layer, _)| layer + 1)
-            .max()
-            .context("there is no attention or MLP node")?;
-        let n_heads = attention_width(sources.iter().map(|s| s.attention_head()))?;
-        let n_kv_heads = attention_width(targets.iter().map(|t| t.key_head()))?;
-        ensure!(
-            n_heads.is_some() == n_kv_heads.is_some(),
-            "nodes of a layer graph and of a head graph are mixed"
-        );
+        let layers = sources.iter().filter_map(|source| source.layer());
+        let layers = layers.chain(targets.iter().filter_map(|target| target.layer()));
+        let n_layers = layers.max().context("there is no attention or MLP node")? + 1;
+        let writers = sources.iter().filter_map(|source| match source {
+            Source::Attention { head, .. } => Some(*head),
+            _ => None,
+        });
+        let keys = targets.iter().filter_map(|target| match target {
+            Target::Attention {
+                head,
+                part: Part::Key,
+                ..
+            } => Some(*head),
+            _ => None,
+        });
+        let (n_heads, n_kv_heads) = (width(writers.collect())?, width(keys.collect())?);
+        ensure!(n_heads.is_some() == n_kv_heads.is_some(), MIXED);
         let heads = n_heads.zip(n_kv_heads).map(|(n_heads, n_kv_heads)| Heads {
             n_heads,
             n_kv_heads,
@@ -212,16 +215,12 @@ impl Graph {
     }
 }
 
-/// Largest head + 1 over attention nodes: `Some` when all have heads, `None` when none has.
-fn attention_width(
-    heads: impl Iterator<Item = Option<Option<usize>>>,
-) -> anyhow::Result<Option<usize>> {
-    let heads: Vec<Option<usize>> = heads.flatten().collect();
+const MIXED: &str = "nodes of a layer graph and of a head graph are mixed";
+
+/// Largest head + 1 of attention nodes: some when all have heads, none when none has.
+fn width(heads: Vec<Option<usize>>) -> anyhow::Result<Option<usize>> {
     let split = heads.iter().filter(|head| head.is_some()).count();
-    ensure!(
-        split == 0 || split == heads.len(),
-        "nodes of a layer graph and of a head graph are mixed"
-    );
+    ensure!(split == 0 || split == heads.len(), MIXED);
     Ok(heads.into_iter().flatten().max().map(|head| head + 1))
 }
 

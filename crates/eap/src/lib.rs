@@ -41,8 +41,10 @@ pub mod values;
 #[command(
     name = "eap",
     before_help = "Example:\n  \
-        eap score --model base=models/base --samples base.samples.parquet --against rl.samples.parquet -o base.edges.parquet\n  \
-        eap score --model rl=models/grpo --samples rl.samples.parquet --against base.samples.parquet -o rl.edges.parquet\n  \
+        eap score --model base=models/base --samples base.samples.parquet \\\n            \
+        --against rl.samples.parquet -o base.edges.parquet\n  \
+        eap score --model rl=models/grpo --samples rl.samples.parquet \\\n            \
+        --against base.samples.parquet -o rl.edges.parquet\n  \
         eap metrics base.edges.parquet rl.edges.parquet -o metrics.parquet"
 )]
 pub struct Args {

@@ -26,10 +26,10 @@ use crate::{
 /// 95 % percentile bootstrap interval over examples; that of the difference is paired. The same table twice gives
 /// differences of exactly 0.
 ///
-/// W is one example's matrix of edges. The metrics are activation_intensity, the mean |W|; information_complexity_nats,
-/// −Σ p ln(p + ε) over the histogram of all |W|; distribution_kurtosis, m4/m2² − 3 of the signed W, mean over examples;
-/// diversity, 1 − the mean correlation between two examples; output_entropy_nats, the entropy of a source's |W| over its
-/// targets, mean over sources and examples; gini and top_share, the concentration of |W|, means over examples. They are
+/// W is one example's matrix of edges. The metrics are `activation_intensity`, the mean |W|; `information_complexity_nats`,
+/// −Σ p ln(p + ε) over the histogram of all |W|; `distribution_kurtosis`, m4/m2² − 3 of the signed W, mean over examples;
+/// `diversity`, 1 − the mean correlation between two examples; `output_entropy_nats`, the entropy of a source's |W| over its
+/// targets, mean over sources and examples; `gini` and `top_share`, the concentration of |W|, means over examples. They are
 /// computed over the whole matrix, structural zeros included as in the paper (`all`), and over the real edges (`real`).
 #[derive(Debug, Clone, clap::Args)]
 #[command(

@@ -73,38 +73,21 @@ pub enum Target {
 }
 
 impl Source {
-    /// Layer and head of the node; none for `input`.
-    pub(crate) fn place(self) -> Option<(usize, Option<usize>)> {
+    /// Layer of the node; none for `input`.
+    pub fn layer(self) -> Option<usize> {
         match self {
             Self::Input => None,
-            Self::Attention { layer, head } => Some((layer, head)),
-            Self::Mlp { layer } => Some((layer, None)),
+            Self::Attention { layer, .. } | Self::Mlp { layer } => Some(layer),
         }
-    }
-
-    pub(crate) fn attention_head(self) -> Option<Option<usize>> {
-        matches!(self, Self::Attention { .. }).then(|| self.place().and_then(|(_, head)| head))
     }
 }
 
 impl Target {
-    /// Layer and head of the node; none for `logits`.
-    pub(crate) fn place(self) -> Option<(usize, Option<usize>)> {
+    /// Layer of the node; none for `logits`.
+    pub fn layer(self) -> Option<usize> {
         match self {
             Self::Logits => None,
-            Self::Attention { layer, head, .. } => Some((layer, head)),
-            Self::Mlp { layer } => Some((layer, None)),
-        }
-    }
-
-    pub(crate) fn key_head(self) -> Option<Option<usize>> {
-        match self {
-            Self::Attention {
-                head,
-                part: Part::Key,
-                ..
-            } => Some(head),
-            _ => None,
+            Self::Attention { layer, .. } | Self::Mlp { layer } => Some(layer),
         }
     }
 }

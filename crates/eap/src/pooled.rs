@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::measures::{Choices, Statistic, largest};
 
-/// −Σ_b p_b ln(p_b + ε) of the pooled histogram of |W|.
+/// −Σ p ln(p + ε) over the bins of the pooled histogram of |W|.
 ///
 /// The histogram ends at the largest |W| of the examples asked for, or at `range`. Which example is the largest takes few
 /// values over a bootstrap, so each example's histogram is counted once per end and then only added up.
@@ -62,11 +62,13 @@ fn histogram_entropy<'a>(histograms: impl Iterator<Item = &'a Vec<u32>>, choices
             .for_each(|(sum, &count)| *sum += u64::from(count));
     }
     let total = pooled.iter().sum::<u64>() as f64;
-    -pooled
+    let entropy: f64 = pooled
         .iter()
         .map(|&count| count as f64 / total)
-        .map(|p| p * (p + choices.epsilon).ln())
-        .sum::<f64>()
+        .map(|p| -p * (p + choices.epsilon).ln())
+        .sum();
+    // With everything in one bin, ε alone would make it negative.
+    entropy.max(0.0)
 }
 
 /// 1 − mean Pearson correlation over pairs of distinct examples.
@@ -86,7 +88,9 @@ pub(crate) fn diversity(rows: &[Vec<f64>]) -> Statistic {
     }
     Box::new(move |examples| {
         let mut copies = vec![0.0; n];
-        examples.iter().for_each(|&example| copies[example] += 1.0);
+        for &example in examples {
+            copies[example] += 1.0;
+        }
         let (mut sum, mut pairs) = (0.0, 0.0);
         for a in (0..n).filter(|&a| copies[a] > 0.0) {
             for b in 0..a {

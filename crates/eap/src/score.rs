@@ -36,7 +36,8 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     before_help = "Examples:\n  \
-        eap score --model rl=models/grpo --samples rl.samples.parquet --against base.samples.parquet -o rl.edges.parquet\n  \
+        eap score --model rl=models/grpo --samples rl.samples.parquet \\\n            \
+        --against base.samples.parquet -o rl.edges.parquet\n  \
         eap score --model m=DIR --pairs pairs.json --method eap-ig-inputs --steps 5 -o edges.parquet",
     group = ArgGroup::new("what").required(true).args(["samples", "pairs"])
 )]
