@@ -1,5 +1,7 @@
 //! What a program built on this crate does towards a shell: `examples/words.rs`, run as people run it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};

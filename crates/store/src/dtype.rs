@@ -30,16 +30,16 @@ impl Dtype {
     /// Appends values to `out`, rounded to nearest even, little-endian.
     pub(crate) fn encode(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
-            Self::F32 => append(out, values, |value| value.to_le_bytes()),
+            Self::F32 => append(out, values, f32::to_le_bytes),
             Self::F16 => {
                 let mut halves = vec![f16::ZERO; values.len()];
                 halves.convert_from_f32_slice(values);
-                append(out, &halves, |value| value.to_le_bytes());
+                append(out, &halves, f16::to_le_bytes);
             }
             Self::Bf16 => {
                 let mut halves = vec![bf16::ZERO; values.len()];
                 halves.convert_from_f32_slice(values);
-                append(out, &halves, |value| value.to_le_bytes());
+                append(out, &halves, bf16::to_le_bytes);
             }
         }
     }

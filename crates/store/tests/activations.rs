@@ -1,5 +1,7 @@
 //! The activation store: written part by part, in any sitting, the same bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{directory, line, provenance};

@@ -1,5 +1,7 @@
 //! A file exists whole or not at all, whatever happens to its writer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{directory, line, names};

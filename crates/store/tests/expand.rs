@@ -1,5 +1,7 @@
 //! File, directory, glob, `-`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{directory, line};

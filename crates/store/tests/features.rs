@@ -1,5 +1,7 @@
 //! Sparse activations go to Parquet and come back.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{cut, directory, line, provenance};

@@ -1,5 +1,7 @@
 //! Where a file came from: the same for the same inputs, different for any other.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{directory, line, provenance};
