@@ -1,0 +1,46 @@
+//! `capture info`: what a store holds.
+
+use anyhow::Context;
+use std::path::PathBuf;
+use store::Manifest;
+
+/// Show what an activation store holds, a line for each model and hook
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  capture info acts/\n")]
+pub struct Args {
+    /// Activation store
+    #[arg(value_name = "DIR")]
+    store: PathBuf,
+    /// Print the whole manifest as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints tab-separated lines, or the manifest.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let manifest = Manifest::read(&args.store)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&manifest);
+        return cli::data(&text.context("cannot print the manifest")?);
+    }
+    cli::data(&text(&manifest))
+}
+
+fn text(manifest: &Manifest) -> String {
+    let mut text = "model\thook\trows\twidth\tdtype\tparts\tmean_norm\ttotal_variance\n".to_owned();
+    for stream in &manifest.streams {
+        let of = |model: &&store::activations::manifest::ManifestModel| model.label == stream.label;
+        let width = manifest.models.iter().find(of).map_or(0, |m| m.width);
+        text += &format!(
+            "{}\t{}\t{}\t{width}\t{}\t{}\t{:.4}\t{:.4}\n",
+            stream.label,
+            stream.hook,
+            manifest.n_rows,
+            manifest.dtype,
+            stream.parts.len(),
+            stream.mean_norm,
+            stream.total_variance
+        );
+    }
+    text
+}
