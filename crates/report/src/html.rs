@@ -48,9 +48,11 @@ impl Page {
         writeln!(self, "<h3>{}</h3>", escape(text));
     }
 
-    /// A paragraph.
+    /// A paragraph; nothing for an empty one.
     pub(crate) fn text(&mut self, text: &str) {
-        writeln!(self, "<p>{}</p>", escape(text));
+        if !text.is_empty() {
+            writeln!(self, "<p>{}</p>", escape(text));
+        }
     }
 
     /// What the numbers say, a sentence a paragraph.
@@ -103,6 +105,18 @@ impl Page {
             escape(caption)
         );
         writeln!(self, r#"<div class="scroll">{}</div>"#, table.html());
+    }
+
+    /// A long table that opens on demand.
+    pub(crate) fn folded(&mut self, table: &Table, caption: &str) {
+        self.n_tables += 1;
+        let number = self.n_tables;
+        let caption = escape(caption);
+        writeln!(
+            self,
+            r#"<details><summary class="caption"><b>Table {number}.</b> {caption}</summary><div class="scroll">{}</div></details>"#,
+            table.html()
+        );
     }
 
     /// A definition: a term, its formula, and what to know about it.

@@ -10,6 +10,11 @@ pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
+            // A percent sign never begins a line.
+            '%' if out.ends_with(' ') => {
+                out.pop();
+                out.push_str("\u{a0}%");
+            }
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -82,6 +87,64 @@ pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> S
         format!("{} {}", format(estimate.value), bracket(estimate, format))
     } else {
         format(estimate.value)
+    }
+}
+
+/// `value [low, high]` with as many digits as the interval is wide, and one power of ten for all three.
+pub(crate) fn estimate(estimate: &Estimate) -> String {
+    tidy(estimate, |value, decimals| fixed(value, decimals))
+}
+
+/// As [`estimate`], with plus signs.
+pub(crate) fn signed_estimate(estimate: &Estimate) -> String {
+    tidy(estimate, |value, decimals| {
+        let text = fixed(value, decimals);
+        if value > 0.0 {
+            format!("+{text}")
+        } else {
+            text
+        }
+    })
+}
+
+fn tidy(estimate: &Estimate, format: impl Fn(f64, usize) -> String) -> String {
+    let Estimate { value, low, high } = *estimate;
+    if !(low.is_finite() && high.is_finite() && value.is_finite()) {
+        return number(value);
+    }
+    let size = value.abs().max(low.abs()).max(high.abs());
+    let exponent = if size > 0.0 && !(1e-3..1e6).contains(&size) {
+        size.log10().floor() as i32
+    } else {
+        0
+    };
+    let scale = 10f64.powi(exponent);
+    let half = (high - low) / 2.0 / scale;
+    // Two digits of the half width; three of the value where there is no width.
+    let precision = if half > 0.0 {
+        1.0 - half.log10().floor()
+    } else {
+        2.0 - (size / scale).max(1e-9).log10().floor()
+    };
+    let decimals = if size == 0.0 {
+        0
+    } else {
+        precision.clamp(0.0, 4.0) as usize
+    };
+    let [value, low, high] = [value, low, high].map(|part| format(part / scale, decimals));
+    let power = if exponent == 0 {
+        String::new()
+    } else {
+        format!("×10{}", superscript(exponent))
+    };
+    format!("{value} [{low}, {high}]{power}")
+}
+
+/// The items as a list; once, where all are the same.
+pub(crate) fn distinct(items: &[String]) -> String {
+    match items {
+        [first, rest @ ..] if rest.iter().all(|item| item == first) => first.clone(),
+        items => list(items),
     }
 }
 
@@ -195,6 +258,19 @@ mod tests {
         ] {
             assert_eq!(number(value), wanted);
         }
+    }
+
+    #[test]
+    fn intervals_share_digits_and_power() {
+        let of = |value, low, high| Estimate { value, low, high };
+        assert_eq!(estimate(&of(0.4, 0.384, 0.416)), "0.400 [0.384, 0.416]");
+        assert_eq!(estimate(&of(357.0, 343.0, 371.0)), "357 [343, 371]");
+        assert_eq!(
+            signed_estimate(&of(1.65e-4, 1.1e-4, 2.2e-4)),
+            "+1.65 [+1.10, +2.20]×10⁻⁴"
+        );
+        assert_eq!(estimate(&of(0.0, 0.0, 0.0)), "0 [0, 0]");
+        assert_eq!(estimate(&of(2.5, f64::NAN, f64::NAN)), "2.5");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Accuracies per task with intervals, and what changed from the base.
 
-use super::{Report, options};
+use super::{Report, group_name, options};
 use crate::answers::{self, AnswerSet, Docs, Split};
+use crate::find::Rows;
 use crate::html::{Page, Table};
 use crate::paired;
 use crate::svg::dots::{Dot, DotPlot, Row, WIDE};
 use crate::text;
 use stats::Estimate;
-use store::tables::Comparison;
+use store::tables::{Comparison, Sample};
 
 /// Accuracy of every model on every task, and the paired comparison of each tuned model with the base.
 pub(crate) fn write(report: &Report, page: &mut Page) {
@@ -23,7 +24,13 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     figure(report, page, &models, &comparisons);
     comparison_table(report, page, &comparisons);
     page.text(&truncation(&models));
-    let files = report.tables.samples.iter().map(|rows| rows.file.as_str());
+    let plain = |rows: &&Rows<Sample>| rows.rows.iter().any(|row| row.arm == "none");
+    let files = report
+        .tables
+        .samples
+        .iter()
+        .filter(plain)
+        .map(|rows| rows.file.as_str());
     options::print(
         report,
         page,
@@ -146,27 +153,50 @@ fn reading(report: &Report, comparisons: &[Comparison]) -> Vec<String> {
 }
 
 fn sentence(pair: &(String, String), title: &str, rows: &[&&Comparison]) -> String {
-    let title = if title.is_empty() { "all tasks" } else { title };
-    let up = rows
+    let who = format!("{} → {}", pair.0, pair.1);
+    if let [row] = rows {
+        return format!(
+            "{who}, {}: {} points on {} ({} answers turned right and {} wrong, Holm p {}).",
+            group_name(title),
+            text::with_interval(&difference(row), text::points),
+            row.task,
+            row.wrong_to_right,
+            row.right_to_wrong,
+            text::probability(row.p_holm)
+        );
+    }
+    let moved = |up: bool| {
+        rows.iter()
+            .filter(|row| row.p_holm < 0.05 && (row.difference > 0.0) == up)
+            .count()
+    };
+    let unclear = rows.len() - moved(true) - moved(false);
+    let parts = [
+        (moved(true), "rose"),
+        (moved(false), "fell"),
+        (unclear, "did not move clearly"),
+    ];
+    let parts: Vec<String> = parts
         .iter()
-        .filter(|row| row.p_holm < 0.05 && row.difference > 0.0)
-        .count();
-    let down = rows
-        .iter()
-        .filter(|row| row.p_holm < 0.05 && row.difference < 0.0)
-        .count();
-    let gained: u32 = rows.iter().map(|row| row.wrong_to_right).sum();
-    let lost: u32 = rows.iter().map(|row| row.right_to_wrong).sum();
-    let n: u32 = rows.iter().map(|row| row.n).sum();
-    let net = f64::from(gained) - f64::from(lost);
+        .filter(|part| part.0 > 0)
+        .map(|(n, what)| format!("{n} {what}"))
+        .collect();
+    let sum = |of: fn(&Comparison) -> u32| rows.iter().map(|row| of(row)).sum::<u32>();
+    let (gained, lost, n) = (
+        sum(|row| row.wrong_to_right),
+        sum(|row| row.right_to_wrong),
+        sum(|row| row.n),
+    );
+    let net = (f64::from(gained) - f64::from(lost)) / f64::from(n.max(1));
     format!(
-        "{} → {}, {title}: of {} {up} rose and {down} fell (Holm p < 0.05), {} did not move clearly; {gained} answers turned right and \
-         {lost} wrong among {n} documents, a net change of {} points.",
-        pair.0,
-        pair.1,
+        "{who}, {}: of {} {} (Holm p < 0.05); {} answers turned right and {} wrong among {} documents, {} points net.",
+        group_name(title),
         text::plural(rows.len(), "task"),
-        rows.len() - up - down,
-        text::points(net / f64::from(n.max(1)))
+        text::list(&parts),
+        text::count(gained as usize),
+        text::count(lost as usize),
+        text::count(n as usize),
+        text::points(net)
     )
 }
 
@@ -183,10 +213,13 @@ fn pairs(comparisons: &[Comparison]) -> Vec<(String, String)> {
 }
 
 fn figure(report: &Report, page: &mut Page, models: &[&AnswerSet], comparisons: &[Comparison]) {
-    let tasks = report.answers.tasks();
-    if tasks.is_empty() {
-        return;
-    }
+    let tasks = unique(
+        report
+            .answers
+            .tasks()
+            .into_iter()
+            .chain(comparisons.iter().map(|row| row.task.clone())),
+    );
     let accuracy = plot(
         report,
         &tasks,
@@ -215,14 +248,14 @@ fn figure(report: &Report, page: &mut Page, models: &[&AnswerSet], comparisons: 
         rows.map(|row| dot(report, &row.b, &difference(row)))
             .collect()
     });
-    let panels = if models.len() > 1 {
-        vec![accuracy, change]
-    } else {
-        vec![accuracy]
-    };
+    let panels = [
+        (!models.is_empty()).then_some(accuracy),
+        (!comparisons.is_empty()).then_some(change),
+    ];
+    let panels: Vec<String> = panels.into_iter().flatten().collect();
     let caption = format!(
-        "Left: share of documents answered right, with 95 % Wilson intervals. Right: paired difference on the same documents, with \
-         95 % bootstrap intervals ({} draws). n = {}.",
+        "Accuracy: share of documents answered right, with 95 % Wilson intervals. Change: paired difference on the same documents, \
+         with 95 % bootstrap intervals ({} draws). n = {}.",
         text::count(stats::DRAWS),
         sizes(models)
     );
@@ -253,7 +286,7 @@ fn plot(
     }
     DotPlot {
         title: title.to_owned(),
-        axis: String::new(),
+        slots: report.cast.labels().len().min(4),
         domain,
         reference,
         arrows: false,

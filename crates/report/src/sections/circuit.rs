@@ -5,7 +5,6 @@ use super::{Report, edges, is_null, options};
 use crate::html::{Page, Table};
 use crate::svg::dots::{Dot, DotPlot, NARROW, Row};
 use crate::svg::lines::{self, Lines, Series};
-use crate::svg::scale::Spread;
 use crate::text;
 use stats::Estimate;
 use store::tables::EdgeMetric;
@@ -43,7 +42,18 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         page.reading(&reading(&metrics));
         figure(report, page, &metrics);
         sweep(report, page, &metrics);
-        page.table(&table(&metrics), "Circuit metrics with bootstrap intervals over examples; the difference is paired. `all`: structural zeros of the matrix included, as in arXiv 2509.21044; `real`: existing edges only.");
+        let alpha = shown_alpha(&metrics);
+        let (shown, others): (Vec<&Metric>, Vec<&Metric>) =
+            metrics.iter().partition(|metric| metric.row.alpha == alpha);
+        let caption = "Circuit metrics with bootstrap intervals over examples; the difference is paired. All: structural zeros of the matrix \
+                       included, as in arXiv 2509.21044; real: existing edges only";
+        page.table(
+            &table(&shown),
+            &format!("{caption}; {}.", alpha_text(alpha)),
+        );
+        if !others.is_empty() {
+            page.folded(&table(&others), "The same at the other lengths of answers.");
+        }
     }
     edges::write(report, page);
     let files = report
@@ -216,7 +226,7 @@ fn panel(report: &Report, shown: &[&Metric], metric: &str) -> String {
     }
     DotPlot {
         title: name(metric).to_owned(),
-        axis: String::new(),
+        slots: 2,
         domain: None,
         reference: None,
         arrows: true,
@@ -295,7 +305,6 @@ fn sweep_panel(report: &Report, metrics: &[Metric], metric: &str) -> String {
         title: format!("change of {}", name(metric)),
         axis: "α".to_owned(),
         domain: None,
-        spread: Spread::Linear,
         reference: Some(0.0),
         chosen: None,
         at_points: true,
@@ -304,9 +313,8 @@ fn sweep_panel(report: &Report, metrics: &[Metric], metric: &str) -> String {
     plot.draw()
 }
 
-fn table(metrics: &[Metric]) -> Table {
+fn table(metrics: &[&Metric]) -> Table {
     let columns = [
-        "metric",
         "pair",
         "entries",
         "answers",
@@ -317,16 +325,20 @@ fn table(metrics: &[Metric]) -> Table {
         "relative, %>",
     ];
     let mut table = Table::new(&columns);
+    let mut group = "";
     for metric in metrics {
+        if metric.row.metric != group {
+            group = &metric.row.metric;
+            table.group(name(group));
+        }
         table.row(&[
-            name(&metric.row.metric).to_owned(),
             metric.pair(),
             metric.row.entries.clone(),
             alpha_text(metric.row.alpha),
             metric.row.n.to_string(),
-            text::with_interval(&metric.before(), text::number),
-            text::with_interval(&metric.after(), text::number),
-            text::with_interval(&metric.difference(), text::signed),
+            text::estimate(&metric.before()),
+            text::estimate(&metric.after()),
+            text::signed_estimate(&metric.difference()),
             text::points(metric.relative()),
         ]);
     }

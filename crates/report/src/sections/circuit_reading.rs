@@ -57,46 +57,93 @@ fn short(metric: &str) -> &str {
 
 /// Direction of every metric, agreement with the published directions, and the null.
 pub(super) fn reading(metrics: &[Metric]) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for (entries, words) in [("all", "all entries"), ("real", "real edges only")] {
-        for (pair, rows) in by_pair(metrics, entries) {
-            let parts: Vec<String> = rows
-                .iter()
-                .map(|m| format!("{} {}", short(&m.row.metric), direction(m)))
-                .collect();
-            sentences.push(format!("{pair}, {words}: {}.", parts.join(", ")));
-        }
-    }
-    sentences.extend(
-        by_pair(metrics, "all")
-            .iter()
-            .map(|(pair, rows)| agreement(pair, rows)),
-    );
+    let all = by_pair(metrics, "all");
+    let mut sentences: Vec<String> = all
+        .iter()
+        .map(|(pair, rows)| format!("{pair}: {}.", directions(rows)))
+        .collect();
+    sentences.extend(real_edges(&all, &by_pair(metrics, "real")));
+    sentences.push(agreement(&all));
     sentences.extend(null(metrics));
     sentences
 }
 
-/// How far a pair goes with the published direction, whatever its own is.
-fn agreement(pair: &str, rows: &[&Metric]) -> String {
+/// What moved, and then what did not.
+fn directions(rows: &[&Metric]) -> String {
+    let (still, moved): (Vec<&&Metric>, Vec<&&Metric>) =
+        rows.iter().partition(|m| side(&m.difference()) == 0);
+    let moved = moved
+        .iter()
+        .map(|m| format!("{} {}", short(&m.row.metric), direction(m)));
+    let names: Vec<String> = still
+        .iter()
+        .map(|m| short(&m.row.metric).to_owned())
+        .collect();
+    let still = (!names.is_empty()).then(|| format!("no clear change of {}", text::list(&names)));
+    moved.chain(still).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the structural zeros matter for any direction.
+fn real_edges(all: &[(String, Vec<&Metric>)], real: &[(String, Vec<&Metric>)]) -> Option<String> {
+    if real.is_empty() {
+        return None;
+    }
+    let mut differing = Vec::new();
+    for (pair, rows) in real {
+        let of_all = all
+            .iter()
+            .find(|(other, _)| other == pair)
+            .map_or(&[][..], |(_, rows)| rows);
+        let same = |m: &&&Metric| {
+            of_all.iter().any(|other| {
+                other.row.metric == m.row.metric
+                    && side(&other.difference()) == side(&m.difference())
+            })
+        };
+        let other = rows
+            .iter()
+            .filter(|m| !same(m))
+            .map(|m| format!("{pair} {} {}", short(&m.row.metric), direction(m)));
+        differing.extend(other);
+    }
+    Some(if differing.is_empty() {
+        "With real edges only, every direction is the same.".to_owned()
+    } else {
+        format!(
+            "With real edges only it is different for: {}.",
+            differing.join(", ")
+        )
+    })
+}
+
+/// How far each pair goes with the published direction, whatever its own is.
+fn agreement(pairs: &[(String, Vec<&Metric>)]) -> String {
     let expected = |m: &Metric| {
         METRICS
             .iter()
             .find(|known| known.0 == m.row.metric)
             .map_or(0, |known| known.2)
     };
-    let stated: Vec<&&Metric> = rows.iter().filter(|m| expected(m) != 0).collect();
-    let same = stated
-        .iter()
-        .filter(|m| side(&m.difference()) == expected(m))
-        .count();
-    let opposite = stated
-        .iter()
-        .filter(|m| side(&m.difference()) == -expected(m))
-        .count();
+    let count = |(pair, rows): &(String, Vec<&Metric>)| {
+        let stated: Vec<&&Metric> = rows.iter().filter(|m| expected(m) != 0).collect();
+        let with = |sign: i32| {
+            stated
+                .iter()
+                .filter(|m| side(&m.difference()) == sign * expected(m))
+                .count()
+        };
+        format!(
+            "{pair} goes that way in {} of {} and the opposite way in {}",
+            with(1),
+            stated.len(),
+            with(-1)
+        )
+    };
+    let counts: Vec<String> = pairs.iter().map(count).collect();
     format!(
-        "For online RL arXiv 2509.21044 reports intensity, complexity and diversity up and kurtosis down (for DPO intensity and complexity \
-         flat or down). {pair} goes the way of online RL in {same} of {}, the opposite way in {opposite}.",
-        stated.len()
+        "arXiv 2509.21044 reports intensity, complexity and diversity up and kurtosis down for online RL (for DPO intensity and complexity \
+         flat or down). Here {}.",
+        text::list(&counts)
     )
 }
 

@@ -132,38 +132,38 @@ fn style(report: &Report, family: &Family) -> Style {
 }
 
 fn figures(report: &Report, page: &mut Page, families: &[Family]) {
-    let pairs: Vec<&Family> = families
-        .iter()
-        .filter(|family| family.is_pair && !family.is_null)
-        .collect();
-    let joint: Vec<&Family> = families
-        .iter()
-        .filter(|family| !family.is_pair && !family.is_null)
-        .collect();
-    let nulls: Vec<&Family> = families.iter().filter(|family| family.is_null).collect();
-    for (group, what) in [
+    let of = |is_pair: bool| {
+        families
+            .iter()
+            .filter(move |family| !family.is_null && family.is_pair == is_pair)
+    };
+    let nulls = families.iter().filter(|family| family.is_null);
+    let (pairs, joint): (Vec<&Family>, Vec<&Family>) = (of(true).collect(), of(false).collect());
+    let has_pairs = !pairs.is_empty();
+    let mut groups = vec![
         (pairs, "pairwise crosscoders"),
         (joint, "the crosscoder of all models"),
-    ] {
-        if group.is_empty() {
-            continue;
-        }
-        let shown: Vec<&Family> = group.iter().chain(&nulls).copied().collect();
-        let panels = panels(report, &group, &nulls);
-        let n: Vec<String> = shown
-            .iter()
-            .map(|family| format!("{} {}", family.title(), text::count(family.live.len())))
-            .collect();
+    ];
+    // The null stands beside the first figure there is.
+    groups[usize::from(!has_pairs)].0.extend(nulls);
+    for (group, what) in groups.into_iter().filter(|(group, _)| !group.is_empty()) {
+        let n = group.iter().map(|family| {
+            format!(
+                "{} {}",
+                legend_title(family),
+                text::count(family.live.len())
+            )
+        });
         let caption = format!(
-            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. Left: 0 = base \
-             only, 0.5 = shared, 1 = tuned only, for NRN (L1 norms) and Δnorm (L2 norms) alike. Dashed: identical pair, the null. n = {} features.",
-            n.join(", ")
+            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. NRN (L1 norms) \
+             and Δnorm (L2 norms): 0 = base only, 0.5 = shared, 1 = tuned only. Dashed: an identical pair, the null. n = {} features.",
+            n.collect::<Vec<_>>().join(", ")
         );
-        let legend: Vec<_> = shown
+        let legend: Vec<_> = group
             .iter()
             .map(|family| (legend_title(family), style(report, family)))
             .collect();
-        page.figure(&panels, &legend, &caption);
+        page.figure(&panels(report, &group), &legend, &caption);
     }
 }
 
@@ -176,58 +176,30 @@ pub(super) fn legend_title(family: &Family) -> String {
     }
 }
 
-fn panels(report: &Report, group: &[&Family], nulls: &[&Family]) -> Vec<String> {
-    let nrn = |families: &[&Family], title: &str, tallest| {
-        histogram(report, families, title, ("NRN", |row| row.nrn), tallest)
+/// NRN, then Δnorm of pairs or MAS of more models, then the cosine.
+fn panels(report: &Report, group: &[&Family]) -> Vec<String> {
+    let real = group.iter().filter(|family| !family.is_null);
+    let n_models = real.clone().count() + 1;
+    let nrn = histogram(report, group, "NRN", |row| row.nrn);
+    let second = if real.clone().all(|family| family.is_pair) {
+        histogram(report, group, "Δnorm", |row| row.delta_norm)
+    } else {
+        let mut mas = histogram(report, group, "MAS of the tuned model", |row| row.mas_tuned);
+        mas.reference = Some(1.0 / n_models as f64);
+        mas
     };
-    let first = nrn(group, "NRN", None);
-    let tallest = first.tallest_bin();
-    let mut panels = vec![first.draw()];
-    if !nulls.is_empty() {
-        panels.push(nrn(nulls, "NRN of the identical pair", Some(tallest)).draw());
-    }
-    if group.iter().any(|family| !family.is_pair) {
-        let n_models = group.len() as f64 + 1.0;
-        let mut mas = histogram(
-            report,
-            group,
-            "MAS of the tuned model",
-            ("MAS, ‖d‖₁ as a share over all models", |row| {
-                row.mas_tuned
-            }),
-            None,
-        );
-        mas.reference = Some(1.0 / n_models);
-        panels.push(mas.draw());
-    }
-    panels.push(
-        histogram(
-            report,
-            group,
-            "Δnorm",
-            ("Δnorm", |row| row.delta_norm),
-            None,
-        )
-        .draw(),
-    );
-    let mut cosine = histogram(
-        report,
-        group,
-        "Cosine of the two decoder rows",
-        ("cosine", |row| row.cosine),
-        None,
-    );
+    let mut cosine = histogram(report, group, "cosine of the two decoder rows", |row| {
+        row.cosine
+    });
     (cosine.range, cosine.reference) = ((-1.0, 1.0), None);
-    panels.push(cosine.draw());
-    panels
+    [nrn, second, cosine].iter().map(Histogram::draw).collect()
 }
 
 fn histogram(
     report: &Report,
     families: &[&Family],
     title: &str,
-    (axis, value): (&str, fn(&Drift) -> f64),
-    tallest: Option<usize>,
+    value: fn(&Drift) -> f64,
 ) -> Histogram {
     let distributions = families.iter().map(|family| Distribution {
         values: family.values(value),
@@ -235,11 +207,9 @@ fn histogram(
     });
     Histogram {
         title: title.to_owned(),
-        axis: axis.to_owned(),
         range: (0.0, 1.0),
         n_bins: 50,
         reference: Some(0.5),
-        tallest,
         distributions: distributions.collect(),
     }
 }
@@ -325,10 +295,10 @@ fn scaling(page: &mut Page, families: &[Family]) {
     let mut table = Table::new(&[
         "pair",
         "features with ν>",
-        "ν^ε median>",
-        "ν^r median>",
+        "median ν(error)>",
+        "median ν(reconstruction)>",
         "tuned-only by norm>",
-        "of these ν^r < 0.5 and ν^ε < 0.2>",
+        "of these confirmed>",
     ]);
     for family in families {
         let scaled: Vec<(&Drift, f64, f64)> = family
@@ -360,8 +330,9 @@ fn scaling(page: &mut Page, families: &[Family]) {
     if !table.is_empty() {
         page.table(
             &table,
-            "Latent scaling: ν = β_base/β_tuned on the error (ν^ε; high: the feature exists in the base after all) and on the \
-             reconstruction (ν^r; high: one concept split into several features). By norm: Δnorm > 0.9.",
+            "Latent scaling: ν = β_base/β_tuned on the error (high: the feature exists in the base after all) and on the \
+             reconstruction (high: one concept split into several features). By norm: Δnorm > 0.9; confirmed: ν(reconstruction) < 0.5 and \
+             ν(error) < 0.2.",
         );
     }
 }

@@ -30,13 +30,16 @@ pub(super) fn reading(families: &[Family]) -> Vec<String> {
         .filter(|family| !family.live.is_empty())
         .map(describe)
         .collect();
-    for is_pair in [true, false] {
-        let real: Vec<&Family> = families
+    for (is_pair, place) in [
+        (true, "Pairwise"),
+        (false, "In the crosscoder of all models"),
+    ] {
+        let real = families
             .iter()
-            .filter(|family| !family.is_null && family.is_pair == is_pair)
-            .collect();
+            .filter(|family| !family.is_null && family.is_pair == is_pair);
+        let real: Vec<&Family> = real.collect();
         for (index, a) in real.iter().enumerate() {
-            sentences.extend(real[index + 1..].iter().map(|b| contrast(a, b)));
+            sentences.extend(real[index + 1..].iter().map(|b| contrast(place, a, b)));
         }
     }
     sentences
@@ -73,29 +76,33 @@ fn describe(family: &Family) -> String {
     )
 }
 
-fn contrast(a: &Family, b: &Family) -> String {
-    let (first, second) = (a.above(), b.above());
-    let verdict = if first.low > second.high {
-        format!("{} has the heavier right tail", a.tuned)
-    } else if second.low > first.high {
-        format!("{} has the heavier right tail", b.tuned)
-    } else {
-        format!(
-            "the right tails of {} and {} cannot be told apart (their intervals overlap)",
-            a.tuned, b.tuned
-        )
+fn contrast(place: &str, a: &Family, b: &Family) -> String {
+    let apart = |first: stats::Estimate, second: stats::Estimate| match (
+        first.low > second.high,
+        second.low > first.high,
+    ) {
+        (true, _) => Some(a.tuned),
+        (_, true) => Some(b.tuned),
+        _ => None,
     };
-    let (wide, narrow) = (a.deviation(), b.deviation());
-    let spread = if wide.low > narrow.high {
-        format!("{} is the wider distribution", a.tuned)
-    } else if narrow.low > wide.high {
-        format!("{} is the wider distribution", b.tuned)
-    } else {
-        "their spreads do not differ clearly".to_owned()
-    };
+    let tail = apart(a.above(), b.above()).map_or_else(
+        || {
+            format!(
+                "the right tails of {} and {} cannot be told apart",
+                a.tuned, b.tuned
+            )
+        },
+        |heavier| format!("{heavier} has the heavier right tail"),
+    );
+    let spread = apart(a.deviation(), b.deviation()).map_or_else(
+        || "their spreads do not differ clearly".to_owned(),
+        |wider| format!("{wider} is spread wider"),
+    );
     format!(
-        "Side by side, {verdict}, and {spread} (standard deviation of NRN {} against {}).",
-        text::fixed(wide.value, 4),
-        text::fixed(narrow.value, 4)
+        "{place}, {tail} and {spread} (standard deviation of NRN: {} {}, {} {}).",
+        a.tuned,
+        text::estimate(&a.deviation()),
+        b.tuned,
+        text::estimate(&b.deviation())
     )
 }

@@ -3,9 +3,7 @@
 use super::{Report, options};
 use crate::html::{Page, Table};
 use crate::svg::heat::{Heat, two_decimals};
-use crate::svg::lines::{Lines, Series};
-use crate::svg::scale::Spread;
-use crate::svg::{Style, lines};
+use crate::svg::lines::{self, Lines, Series};
 use crate::text;
 use stats::Estimate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +122,7 @@ impl<'a> Run<'a> {
             diverging: false,
             full: Some(1.0),
             format: two_decimals,
-            width: (46.0 + 46.0 * names.len() as f64).clamp(220.0, 352.0),
+            width: (46.0 + 46.0 * names.len() as f64).clamp(220.0, 344.0),
         }
         .draw()
     }
@@ -177,7 +175,6 @@ fn plot(title: &str, domain: Option<(f64, f64)>, series: Vec<Series>) -> String 
         title: title.to_owned(),
         axis: "checkpoint".to_owned(),
         domain,
-        spread: Spread::Linear,
         reference: None,
         chosen: None,
         at_points: true,
@@ -221,28 +218,27 @@ fn neighbours(report: &Report, runs: &[Run]) -> String {
 }
 
 fn variance(report: &Report, runs: &[Run]) -> String {
-    let series = runs
-        .iter()
-        .map(|run| plain(report.cast.style(&run.series), run.variances()))
-        .collect();
+    let series = together(report, runs, |run| run.variances());
     plot("Explained variance of the swapped input", None, series)
 }
 
 fn shift(report: &Report, runs: &[Run]) -> String {
-    let series = runs
-        .iter()
-        .map(|run| plain(report.cast.style(&run.series), run.shifts()))
-        .collect();
+    let series = together(report, runs, |run| run.shifts());
     plot("Shift of the code from the base", None, series)
 }
 
-fn plain(style: Style, points: Vec<(f64, f64)>) -> Series {
-    Series {
-        points: points.into_iter().map(|(x, y)| (x, bare(y))).collect(),
-        style,
-        aside: 0.0,
+/// One quantity of every run, side by side.
+fn together(report: &Report, runs: &[Run], of: impl Fn(&Run) -> Vec<(f64, f64)>) -> Vec<Series> {
+    let one = |(run, aside): (&Run, f64)| Series {
+        points: of(run).into_iter().map(|(x, y)| (x, bare(y))).collect(),
+        style: report.cast.style(&run.series),
+        aside,
         marks: true,
-    }
+    };
+    runs.iter()
+        .zip(lines::asides(runs.len()))
+        .map(one)
+        .collect()
 }
 
 /// A value without an interval.

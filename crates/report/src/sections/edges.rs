@@ -287,7 +287,7 @@ fn map(
     let cells = sources
         .iter()
         .map(|source| targets.iter().map(|target| cell(source, target)).collect());
-    let width = if targets.len() > 14 { 520.0 } else { 352.0 };
+    let width = if targets.len() > 14 { 520.0 } else { 344.0 };
     Heat {
         title: title.to_owned(),
         cells: cells.collect(),

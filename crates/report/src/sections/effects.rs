@@ -3,7 +3,7 @@
 use super::changes::{self, Change, Intervention, Key};
 use super::effects_sweep::{is_shown, sweeps};
 use super::effects_table::{other_controls, table};
-use super::{Report, options, side};
+use super::{Report, group_name, options, side};
 use crate::answers::Split;
 use crate::html::Page;
 use crate::svg::Style;
@@ -93,11 +93,7 @@ fn headline(report: &Report, shown: &[&Intervention]) -> String {
     let parts = shown.iter().filter_map(|one| {
         let (title, tasks) = report.roles.groups(&one.tasks()).pop()?;
         let change = one.change(&tasks, None, one.main_control())?;
-        let title = if title.is_empty() {
-            "all tasks"
-        } else {
-            &title
-        };
+        let title = group_name(&title);
         let random = change.control.map_or(String::new(), |c| {
             format!(" (random {})", text::points(c.mean.value))
         });
@@ -115,7 +111,7 @@ fn reading(report: &Report, one: &Intervention, keys: &BTreeSet<Key>) -> Vec<Str
     let sentences = groups.iter().filter_map(|(title, tasks)| {
         let change = one.change(tasks, None, one.main_control())?;
         let on_keys = one.change(tasks, Some(keys), one.main_control());
-        let title = if title.is_empty() { "all tasks" } else { title };
+        let title = group_name(&title);
         let keys = on_keys.map_or_else(
             || "There are no key samples.".to_owned(),
             |change| format!("Key samples: {}.", describe(&change)),
@@ -227,7 +223,7 @@ fn panel(report: &Report, one: &Intervention, keys: Option<&BTreeSet<Key>>, what
     }
     DotPlot {
         title: format!("{}, {what}: points", name(one)),
-        axis: String::new(),
+        slots: 2,
         domain: None,
         reference: Some(0.0),
         arrows: false,
@@ -285,14 +281,5 @@ pub(super) fn hundredfold(share: &Estimate) -> Estimate {
         value: share.value * 100.0,
         low: share.low * 100.0,
         high: share.high * 100.0,
-    }
-}
-
-/// The heading of a group of tasks, or what stands for none.
-pub(super) fn group_name(title: &str) -> String {
-    if title.is_empty() {
-        "all tasks".to_owned()
-    } else {
-        title.to_owned()
     }
 }

@@ -1,12 +1,11 @@
 //! The strength of an intervention: which was chosen, and what the others would have done.
 
-use super::Report;
 use super::changes::{Change, Intervention};
-use super::effects::{group_name, hundredfold};
+use super::effects::hundredfold;
+use super::{Report, group_name};
 use crate::html::Page;
 use crate::svg::Style;
 use crate::svg::lines::{self, Lines, Series};
-use crate::svg::scale::Spread;
 use stats::Estimate;
 use std::collections::BTreeSet;
 
@@ -79,7 +78,7 @@ pub(super) fn sweeps(
     if !panels.is_empty() {
         let legend: Vec<_> = (0..)
             .zip(report.roles.groups(&report.answers.tasks()))
-            .map(|(i, (title, _))| (group_name(&title), Style::nth(i + 2)))
+            .map(|(i, (title, _))| (group_name(&title).to_owned(), Style::nth(i + 2)))
             .collect();
         let caption = format!(
             "Change of accuracy over the strength α, by what the tasks were used for, with 95 % bootstrap intervals over documents; dashed: \
@@ -141,7 +140,6 @@ fn sweep_panel(
         title: title.to_owned(),
         axis: "α".to_owned(),
         domain: None,
-        spread: Spread::Linear,
         reference: Some(0.0),
         chosen: chosen.map(|alpha| (alpha, "chosen".to_owned())),
         at_points: true,

@@ -1,8 +1,8 @@
 //! Effects in numbers.
 
-use super::Report;
 use super::changes::{Change, Intervention, Key};
-use super::effects::{group_name, name};
+use super::effects::name;
+use super::{Report, group_name};
 use crate::html::{Page, Table};
 use crate::text;
 use std::collections::BTreeSet;
@@ -126,7 +126,7 @@ pub(super) fn other_controls(report: &Report, page: &mut Page, shown: &[&Interve
                 table.row(&[
                     name(one),
                     kind.clone(),
-                    group_name(&title),
+                    group_name(&title).to_owned(),
                     control.members.len().to_string(),
                     text::count(n),
                     text::with_interval(&control.mean, text::points),

@@ -66,3 +66,8 @@ pub(crate) fn side(estimate: &stats::Estimate) -> i32 {
         _ => 0,
     }
 }
+
+/// The heading of a group of tasks, or what stands for none.
+pub(crate) fn group_name(title: &str) -> &str {
+    if title.is_empty() { "all tasks" } else { title }
+}

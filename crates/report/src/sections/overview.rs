@@ -112,12 +112,18 @@ fn models(report: &Report) -> Table {
     ];
     let mut table = Table::new(&columns);
     let labels = labels(report);
-    for file in report
+    let mut files: Vec<&File> = report
         .tables
         .files
         .iter()
         .filter(|file| file.kind == "model")
-    {
+        .collect();
+    files.sort_by_key(|file| {
+        labels
+            .get(file.name.as_str())
+            .map_or(usize::MAX, |label| report.cast.rank(label))
+    });
+    for file in files {
         let Some(config) = config(file) else { continue };
         let field = |name: &str| {
             config
@@ -171,7 +177,7 @@ fn parameters(file: &File) -> Option<usize> {
 }
 
 /// Folder of a model → the label it was used under, from settings such as `model: ["rl=out/models/grpo"]`.
-fn labels(report: &Report) -> BTreeMap<&str, String> {
+pub(super) fn labels(report: &Report) -> BTreeMap<&str, String> {
     let models: Vec<&str> = report
         .tables
         .files

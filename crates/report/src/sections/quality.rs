@@ -23,7 +23,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     }
     let plot = DotPlot {
         title: "Explained variance".to_owned(),
-        axis: String::new(),
+        slots: 1,
         domain: None,
         reference: None,
         arrows: false,
@@ -37,7 +37,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         .collect();
     let caption = format!(
         "Explained variance of each model's activations, 1 − Σ‖x−x̂‖²/Σ‖x−x̄‖², with 95 % bootstrap intervals over documents. n = {} rows.",
-        text::list(&n)
+        text::distinct(&n)
     );
     page.figure(&[plot.draw()], &[], &caption);
     page.table(&details(report), "The same with other measures. Centred: blind to a constant error. Per row: mean over rows. L0: active features per row. Dead: never active on these rows.");

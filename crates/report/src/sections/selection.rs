@@ -252,7 +252,7 @@ fn agreement(page: &mut Page, scores: &Scores) {
         diverging: false,
         full: Some(1.0),
         format: two_decimals,
-        width: 352.0,
+        width: 344.0,
     };
     let n: Vec<String> = passing
         .iter()

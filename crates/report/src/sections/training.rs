@@ -1,10 +1,10 @@
 //! Training curves of the models and of the crosscoders.
 
-use super::{Report, options};
+use super::{Report, is_null, options, overview};
+use crate::find::Rows;
 use crate::html::Page;
 use crate::svg::Style;
 use crate::svg::lines::{Lines, Series};
-use crate::svg::scale::Spread;
 use crate::text;
 use stats::Estimate;
 use store::tables::{CrosscoderStep, TrainingStep};
@@ -12,45 +12,32 @@ use store::tables::{CrosscoderStep, TrainingStep};
 /// Points drawn of one curve; longer runs are averaged over neighbouring steps.
 const POINTS: usize = 160;
 
-/// Loss, reward and divergence of each run; loss, explained variance and sparsity of each crosscoder.
+/// A run of `posttrain`.
+struct Run<'a> {
+    name: String,
+    style: Style,
+    rows: &'a [TrainingStep],
+}
+
+/// Loss, reward and divergence of each run; loss, explained variance and dead features of each crosscoder.
 pub(crate) fn write(report: &Report, page: &mut Page) {
     let tables = &report.tables;
     if tables.training.is_empty() && tables.crosscoder_steps.is_empty() {
         return;
     }
     page.section("training", "Training");
-    page.headline(&headline(report));
-    page.reading(&reading(report));
-    let models: Vec<String> = tables
-        .training
-        .iter()
-        .flat_map(|run| model_panels(report, &run.file, &run.rows))
-        .collect();
-    if !models.is_empty() {
-        page.figure(
-            &models,
-            &[],
-            &caption(
-                "Training of the models",
-                tables.training.iter().map(|run| run.rows.len()),
-            ),
+    let runs = runs(report);
+    page.headline(&headline(report, &runs));
+    page.reading(&reading(report, &runs));
+    let panels: Vec<String> = runs.iter().flat_map(model_panels).collect();
+    if !panels.is_empty() {
+        let caption = caption(
+            "Training of the models",
+            runs.iter().map(|run| run.rows.len()),
         );
+        page.figure(&panels, &[], &caption);
     }
-    let crosscoders: Vec<String> = tables
-        .crosscoder_steps
-        .iter()
-        .flat_map(|run| crosscoder_panels(&run.file, &run.rows))
-        .collect();
-    if !crosscoders.is_empty() {
-        page.figure(
-            &crosscoders,
-            &[],
-            &caption(
-                "Training of the crosscoders",
-                tables.crosscoder_steps.iter().map(|run| run.rows.len()),
-            ),
-        );
-    }
+    crosscoders(report, page);
     let files = tables.training.iter().map(|run| run.file.as_str());
     options::print(
         report,
@@ -59,11 +46,36 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     );
 }
 
+/// Runs in the order of their models on the page. A run is called as the model it made is labelled, else after its folder.
+fn runs(report: &Report) -> Vec<Run<'_>> {
+    let labels = overview::labels(report);
+    let name = |file: &str| {
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        labels
+            .get(folder)
+            .cloned()
+            .unwrap_or_else(|| run_name(file))
+    };
+    let run = |table: &'_ Rows<TrainingStep>| name(&table.file);
+    let mut runs: Vec<Run> = report
+        .tables
+        .training
+        .iter()
+        .map(|table| Run {
+            name: run(table),
+            style: report.cast.style(&run(table)),
+            rows: &table.rows,
+        })
+        .collect();
+    runs.sort_by_key(|run| report.cast.rank(&run.name));
+    runs
+}
+
 fn caption(what: &str, sizes: impl Iterator<Item = usize>) -> String {
     let sizes: Vec<String> = sizes.map(text::count).collect();
     format!(
         "{what}. Of runs longer than {POINTS} steps the line is the mean over neighbouring steps and the band their range. n = {} steps.",
-        text::list(&sizes)
+        text::distinct(&sizes)
     )
 }
 
@@ -79,74 +91,87 @@ pub(crate) fn run_name(file: &str) -> String {
     }
 }
 
-fn model_panels(report: &Report, file: &str, rows: &[TrainingStep]) -> Vec<String> {
-    let run = run_name(file);
-    let label = if report.cast.labels().contains(&run) {
-        run.clone()
-    } else {
-        rows.first().map_or(run.clone(), |row| row.stage.clone())
-    };
-    let style = report.cast.style(&label);
-    let has_reward = rows.iter().any(|row| row.reward.is_some());
+fn model_panels(run: &Run) -> Vec<String> {
+    let has_reward = run.rows.iter().any(|row| row.reward.is_some());
     let loss = if has_reward {
         "policy objective"
     } else {
         "loss, nats per token"
     };
-    let mut panels = vec![panel(
-        &format!("{run}: {loss}"),
-        style,
-        curve(rows, |row| (row.step, Some(row.loss))),
-    )];
-    let more: [(&str, fn(&TrainingStep) -> Option<f64>); 3] = [
+    let values: [(&str, fn(&TrainingStep) -> Option<f64>); 4] = [
+        (loss, |row| Some(row.loss)),
         ("reward", |row| row.reward),
         ("KL to the reference, nats per token", |row| row.kl_nats),
         ("length, tokens", |row| row.length),
     ];
-    for (name, value) in more {
-        panels.push(panel(
-            &format!("{run}: {name}"),
-            style,
-            curve(rows, |row| (row.step, value(row))),
-        ));
-    }
-    panels.into_iter().flatten().collect()
+    let stage = run.rows.first().map_or("", |row| &row.stage);
+    let panel = |(what, value): &(&str, fn(&TrainingStep) -> Option<f64>)| {
+        let points = curve(run.rows, |row| (row.step, value(row)));
+        panel(
+            &format!("{} ({stage}): {what}", run.name),
+            vec![(run.style, points)],
+        )
+    };
+    values.iter().filter_map(panel).collect()
 }
 
-fn crosscoder_panels(file: &str, rows: &[CrosscoderStep]) -> Vec<String> {
-    let name = run_name(file);
-    let style = Style::nth(0);
-    let values: [(&str, fn(&CrosscoderStep) -> f64); 4] = [
+/// All dictionaries in the same panels.
+fn crosscoders(report: &Report, page: &mut Page) {
+    let runs = &report.tables.crosscoder_steps;
+    let style = |index: usize, file: &str| {
+        if is_null(file) {
+            Style::nth(index).dashed()
+        } else {
+            Style::nth(index)
+        }
+    };
+    let values: [(&str, fn(&CrosscoderStep) -> f64); 3] = [
         ("loss", |row| row.loss),
-        ("explained variance", |row| row.explained_variance),
-        ("active features per row", |row| row.l0),
+        ("explained variance of the batch", |row| {
+            row.explained_variance
+        }),
         ("dead features, share", |row| row.dead),
     ];
-    let panels = values.iter().map(|(what, value)| {
-        panel(
-            &format!("{name}: {what}"),
-            style,
-            curve(rows, |row| (row.step, Some(value(row)))),
-        )
-    });
-    panels.flatten().collect()
+    let draw = |(what, value): &(&str, fn(&CrosscoderStep) -> f64)| {
+        let one = |(index, run): (usize, &Rows<CrosscoderStep>)| {
+            (
+                style(index, &run.file),
+                curve(&run.rows, |row| (row.step, Some(value(row)))),
+            )
+        };
+        panel(what, runs.iter().enumerate().map(one).collect())
+    };
+    let panels: Vec<String> = values.iter().filter_map(draw).collect();
+    if !panels.is_empty() {
+        let legend = runs
+            .iter()
+            .enumerate()
+            .map(|(index, run)| (run_name(&run.file), style(index, &run.file)));
+        let caption = caption(
+            "Training of the crosscoders",
+            runs.iter().map(|run| run.rows.len()),
+        );
+        page.figure(&panels, &legend.collect::<Vec<_>>(), &caption);
+    }
 }
 
-fn panel(title: &str, style: Style, points: Vec<(f64, Estimate)>) -> Option<String> {
-    if points.len() < 2 {
+fn panel(title: &str, curves: Vec<(Style, Vec<(f64, Estimate)>)>) -> Option<String> {
+    let series = curves.into_iter().filter(|(_, points)| points.len() > 1);
+    let series: Vec<Series> = series
+        .map(|(style, points)| Series {
+            points,
+            style,
+            aside: 0.0,
+            marks: false,
+        })
+        .collect();
+    if series.is_empty() {
         return None;
     }
-    let series = vec![Series {
-        points,
-        style,
-        aside: 0.0,
-        marks: false,
-    }];
     let lines = Lines {
         title: title.to_owned(),
         axis: "optimizer step".to_owned(),
         domain: None,
-        spread: Spread::Linear,
         reference: None,
         chosen: None,
         at_points: false,
@@ -192,54 +217,47 @@ fn summary(group: &[(f64, f64)]) -> (f64, Estimate) {
     )
 }
 
-fn headline(report: &Report) -> String {
-    let runs: Vec<String> = report
-        .tables
-        .training
+fn headline(report: &Report, runs: &[Run]) -> String {
+    let parts = runs
         .iter()
-        .map(|run| {
-            format!(
-                "{} {}",
-                run_name(&run.file),
-                text::plural(run.rows.len(), "step")
-            )
-        })
-        .collect();
+        .map(|run| format!("{} {}", run.name, text::plural(run.rows.len(), "step")));
     let dictionaries = report.tables.crosscoder_steps.len();
     let more = (dictionaries > 0).then(|| text::plural(dictionaries, "crosscoder run"));
-    text::list(&runs.into_iter().chain(more).collect::<Vec<_>>())
+    text::list(&parts.chain(more).collect::<Vec<_>>())
 }
 
 /// Where each run began and where it ended: the means of its first and last tenth.
-fn reading(report: &Report) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for run in &report.tables.training {
-        let mut parts = vec![format!("loss {}", ends(&run.rows, |row| Some(row.loss)))];
-        if run.rows.iter().any(|row| row.reward.is_some()) {
-            parts = vec![
-                format!("reward {}", ends(&run.rows, |row| row.reward)),
-                format!("KL {} nats per token", ends(&run.rows, |row| row.kl_nats)),
-            ];
-        }
+fn reading(report: &Report, runs: &[Run]) -> Vec<String> {
+    let mut sentences = vec![
+        "Each as the mean of the first tenth of the steps → the mean of the last tenth.".to_owned(),
+    ];
+    for run in runs {
+        let has_reward = run.rows.iter().any(|row| row.reward.is_some());
+        let what = if has_reward {
+            let kl = ends(run.rows, |row| row.kl_nats);
+            format!(
+                "reward {}, KL {kl} nats per token",
+                ends(run.rows, |row| row.reward)
+            )
+        } else {
+            format!(
+                "loss {} nats per token",
+                ends(run.rows, |row| Some(row.loss))
+            )
+        };
         let tokens = run.rows.last().map_or(0, |row| row.tokens);
         let steps = text::plural(run.rows.len(), "step");
         sentences.push(format!(
-            "{} ({steps}, {} tokens): {}.",
-            run_name(&run.file),
-            text::count(tokens as usize),
-            parts.join(", ")
+            "{} ({steps}, {} tokens): {what}.",
+            run.name,
+            text::count(tokens as usize)
         ));
     }
     for run in &report.tables.crosscoder_steps {
         let variance = ends(&run.rows, |row| Some(row.explained_variance));
-        let dead = run.rows.last().map_or(f64::NAN, |row| row.dead);
-        sentences.push(format!("{}: explained variance of the batches {variance}; at the end {} % of the features were dead.", run_name(&run.file), text::percent(dead)));
-    }
-    if !sentences.is_empty() {
-        sentences.push(
-            "Given as the mean of the first tenth of the steps → the mean of the last tenth."
-                .to_owned(),
-        );
+        let dead = text::percent(run.rows.last().map_or(f64::NAN, |row| row.dead));
+        let name = run_name(&run.file);
+        sentences.push(format!("{name}: explained variance of the batches {variance}; at the end {dead} % of the features dead."));
     }
     sentences
 }

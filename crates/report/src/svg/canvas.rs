@@ -154,8 +154,11 @@ impl Canvas {
         ));
     }
 
-    /// Text with its baseline at `at`.
+    /// Text with its baseline at `at`; nothing for an empty one.
     pub(crate) fn text(&mut self, at: Point, anchor: Anchor, class: &str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         self.push(format_args!(
             r#"<text x="{}" y="{}" class="{class}{}">{}</text>"#,
             px(at.0),

@@ -27,13 +27,14 @@ pub(crate) enum Row {
 /// A horizontal dot-and-interval plot.
 pub(crate) struct DotPlot {
     pub title: String,
-    pub axis: String,
     /// Range shown; found from the data when `None`.
     pub domain: Option<(f64, f64)>,
     /// A value marked by a vertical line: no change, chance.
     pub reference: Option<f64>,
     /// An arrow from each row's first dot to its second: before → after.
     pub arrows: bool,
+    /// Dots every row has room for, so that plots side by side keep their rows level.
+    pub slots: usize,
     /// In pixels: [`WIDE`] or [`NARROW`].
     pub width: f64,
     pub rows: Vec<Row>,
@@ -42,23 +43,23 @@ pub(crate) struct DotPlot {
 /// Two such plots stand side by side.
 pub(crate) const WIDE: f64 = 520.0;
 /// Three such plots stand side by side.
-pub(crate) const NARROW: f64 = 352.0;
+pub(crate) const NARROW: f64 = 344.0;
 
 const DOT_GAP: f64 = 10.0;
 const ROW_PADDING: f64 = 9.0;
 const GROUP_HEIGHT: f64 = 21.0;
 const TOP: f64 = 22.0;
-const BOTTOM: f64 = 36.0;
+const BOTTOM: f64 = 20.0;
 
 impl DotPlot {
     /// The `<svg>` element.
     pub(crate) fn draw(&self) -> String {
         let left = self.label_width();
-        let height: f64 = self.rows.iter().map(Row::height).sum();
+        let height: f64 = self.rows.iter().map(|row| self.height(row)).sum();
         let mut canvas = Canvas::new(self.width, TOP + height + BOTTOM, &self.title);
         let scale = Scale::linear(self.domain(), (left, self.width - 14.0));
         frame::title(&mut canvas, &self.title);
-        frame::horizontal_axis(&mut canvas, &scale, (TOP, TOP + height), &self.axis);
+        frame::horizontal_axis(&mut canvas, &scale, (TOP, TOP + height), "");
         if let Some(value) = self.reference.filter(|value| scale.contains(*value)) {
             let x = scale.at(value);
             canvas.line((x, TOP), (x, TOP + height), "zero");
@@ -73,20 +74,22 @@ impl DotPlot {
             match row {
                 Row::Group(label) => canvas.text((0.0, y + 15.0), Anchor::Start, "group", label),
                 Row::Item { label, dots } => {
-                    let middle = y + row.height() / 2.0;
+                    let middle = y + self.height(row) / 2.0;
                     let label = frame::clip(label, left - 8.0);
                     canvas.text((left - 8.0, middle + 4.0), Anchor::End, "rlabel", &label);
                     self.draw_dots(canvas, scale, dots, y);
                 }
             }
-            y += row.height();
+            y += self.height(row);
         }
     }
 
     fn draw_dots(&self, canvas: &mut Canvas, scale: &Scale, dots: &[Dot], top: f64) {
+        // Fewer dots than slots: centred.
+        let spare = (self.slots.max(dots.len()) - dots.len()) as f64 / 2.0;
         let places: Vec<Point> = (0..dots.len())
             .map(|index| {
-                let y = top + ROW_PADDING / 2.0 + (index as f64 + 0.5) * DOT_GAP;
+                let y = top + ROW_PADDING / 2.0 + (spare + index as f64 + 0.5) * DOT_GAP;
                 (scale.at(dots[index].estimate.value), y)
             })
             .collect();
@@ -95,6 +98,15 @@ impl DotPlot {
         }
         for (dot, at) in dots.iter().zip(places) {
             draw_dot(canvas, scale, dot, at);
+        }
+    }
+
+    fn height(&self, row: &Row) -> f64 {
+        match row {
+            Row::Group(_) => GROUP_HEIGHT,
+            Row::Item { dots, .. } => {
+                ROW_PADDING + DOT_GAP * dots.len().max(self.slots).max(1) as f64
+            }
         }
     }
 
@@ -114,13 +126,6 @@ impl DotPlot {
 }
 
 impl Row {
-    fn height(&self) -> f64 {
-        match self {
-            Self::Group(_) => GROUP_HEIGHT,
-            Self::Item { dots, .. } => ROW_PADDING + DOT_GAP * dots.len().max(1) as f64,
-        }
-    }
-
     fn values(&self) -> Vec<f64> {
         let Self::Item { dots, .. } = self else {
             return Vec::new();

@@ -76,7 +76,7 @@ pub(crate) fn horizontal_axis(
 /// Horizontal grid lines and tick labels of a vertical axis between `left` and `right`.
 pub(crate) fn vertical_axis(canvas: &mut Canvas, scale: &Scale, (left, right): (f64, f64)) {
     let (from, to) = scale.pixels();
-    let n = ((to - from).abs() / 34.0) as usize;
+    let n = ((to - from).abs() / 26.0) as usize;
     for tick in scale.ticks(n) {
         let y = scale.at(tick);
         canvas.line((left, y), (right, y), "grid");

@@ -14,32 +14,32 @@ pub(crate) struct Distribution {
 /// Histograms over common bins; counts on a log(1 + n) axis, so that a single feature in a tail is seen.
 pub(crate) struct Histogram {
     pub title: String,
-    pub axis: String,
     /// Range of the bins; values outside are counted in the outermost bin.
     pub range: (f64, f64),
     pub n_bins: usize,
     /// A value marked by a vertical line: shared.
     pub reference: Option<f64>,
-    /// Largest count of the axis, so that neighbouring panels can be compared; found from the data when `None`.
-    pub tallest: Option<usize>,
     pub distributions: Vec<Distribution>,
 }
 
-const WIDTH: f64 = 352.0;
-const HEIGHT: f64 = 214.0;
+const WIDTH: f64 = 344.0;
+const HEIGHT: f64 = 200.0;
 
 impl Histogram {
     /// The `<svg>` element.
     pub(crate) fn draw(&self) -> String {
-        let margins = Margins::plain(44.0);
+        let margins = Margins {
+            bottom: 20.0,
+            ..Margins::plain(38.0)
+        };
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title);
         let bottom = HEIGHT - margins.bottom;
         let across = Scale::linear(self.range, (margins.left, WIDTH - margins.right));
-        let tallest = self.tallest.unwrap_or_else(|| self.tallest_bin()) as f64;
+        let tallest = self.tallest_bin() as f64;
         let up = Scale::new(Spread::Count, (0.0, tallest * 1.3), (bottom, margins.top));
         frame::title(&mut canvas, &self.title);
         frame::vertical_axis(&mut canvas, &up, (margins.left, WIDTH - margins.right));
-        frame::horizontal_axis(&mut canvas, &across, (margins.top, bottom), &self.axis);
+        frame::horizontal_axis(&mut canvas, &across, (margins.top, bottom), "");
         if let Some(value) = self.reference {
             canvas.line(
                 (across.at(value), margins.top),
@@ -56,7 +56,7 @@ impl Histogram {
     }
 
     /// The largest count of any bin of any distribution.
-    pub(crate) fn tallest_bin(&self) -> usize {
+    fn tallest_bin(&self) -> usize {
         let tallest = self
             .distributions
             .iter()
@@ -95,11 +95,9 @@ mod tests {
     fn every_value_falls_into_a_bin() {
         let histogram = Histogram {
             title: String::new(),
-            axis: String::new(),
             range: (0.0, 1.0),
             n_bins: 4,
             reference: None,
-            tallest: None,
             distributions: Vec::new(),
         };
         // 1.0 belongs to the last bin, values outside to the outermost, NaN to none.

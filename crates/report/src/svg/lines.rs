@@ -2,7 +2,7 @@
 
 use super::canvas::Point;
 use super::frame::{self, Margins};
-use super::scale::{self, Spread};
+use super::scale;
 use super::{Anchor, Canvas, Scale, Style};
 use stats::Estimate;
 
@@ -28,7 +28,6 @@ pub(crate) struct Lines {
     pub axis: String,
     /// Vertical range; found from the data when `None`.
     pub domain: Option<(f64, f64)>,
-    pub spread: Spread,
     /// A horizontal line: no change.
     pub reference: Option<f64>,
     /// A vertical line with its label: the chosen α.
@@ -38,7 +37,7 @@ pub(crate) struct Lines {
     pub series: Vec<Series>,
 }
 
-const WIDTH: f64 = 352.0;
+const WIDTH: f64 = 344.0;
 const HEIGHT: f64 = 204.0;
 
 impl Lines {
@@ -47,7 +46,7 @@ impl Lines {
         let margins = Margins::plain(48.0);
         let (right, bottom) = (WIDTH - margins.right, HEIGHT - margins.bottom);
         let across = Scale::linear(self.reach(), (margins.left, right));
-        let up = Scale::new(self.spread, self.domain(), (bottom, margins.top));
+        let up = Scale::linear(self.domain(), (bottom, margins.top));
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title);
         frame::title(&mut canvas, &self.title);
         frame::vertical_axis(&mut canvas, &up, (margins.left, right));
@@ -117,15 +116,8 @@ impl Lines {
             .series
             .iter()
             .flat_map(|s| s.points.iter().flat_map(move |(_, y)| ends(y)));
-        let found = || {
-            let bounds = scale::bounds(values.chain(self.reference)).unwrap_or((0.0, 1.0));
-            if self.spread == Spread::Linear {
-                scale::padded(bounds)
-            } else {
-                bounds
-            }
-        };
-        self.domain.unwrap_or_else(found)
+        let found = scale::bounds(values.chain(self.reference)).unwrap_or((0.0, 1.0));
+        self.domain.unwrap_or_else(|| scale::padded(found))
     }
 }
 

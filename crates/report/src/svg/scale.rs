@@ -7,8 +7,6 @@ use crate::text;
 pub(crate) enum Spread {
     /// Evenly.
     Linear,
-    /// By the logarithm: positive values only.
-    Log,
     /// By log(1 + n): counts, with zero on the axis.
     Count,
 }
@@ -62,7 +60,6 @@ impl Scale {
     pub(crate) fn ticks(&self, n: usize) -> Vec<f64> {
         match self.spread {
             Spread::Linear => linear_ticks(self.low, self.high, n),
-            Spread::Log => power_ticks(self.low, self.high, n),
             Spread::Count => std::iter::once(0.0)
                 .chain(power_ticks(1.0, self.high, n))
                 .collect(),
@@ -81,7 +78,6 @@ impl Scale {
     fn warp(&self, value: f64) -> f64 {
         match self.spread {
             Spread::Linear => value,
-            Spread::Log => value.max(f64::MIN_POSITIVE).log10(),
             Spread::Count => value.max(0.0).ln_1p(),
         }
     }
@@ -109,9 +105,6 @@ fn usable(spread: Spread, (low, high): (f64, f64)) -> (f64, f64) {
             low - 0.5 * low.abs().max(1.0),
             low + 0.5 * low.abs().max(1.0),
         ),
-        Spread::Log if low > 0.0 && low < high => (low, high),
-        Spread::Log if low > 0.0 && low.is_finite() => (low / 2.0, low * 2.0),
-        Spread::Log if high > 0.0 && high.is_finite() => (high * 1e-3, high),
         Spread::Count => (0.0, high.max(1.0)),
         _ => (0.5, 1.5),
     }
@@ -197,7 +190,7 @@ mod tests {
     #[test]
     fn an_empty_domain_still_has_room() {
         for domain in [(3.0, 3.0), (f64::NAN, f64::NAN), (0.0, 0.0)] {
-            for spread in [Spread::Linear, Spread::Log, Spread::Count] {
+            for spread in [Spread::Linear, Spread::Count] {
                 let scale = Scale::new(spread, domain, (0.0, 10.0));
                 assert!(scale.at(3.0).is_finite(), "{spread:?} {domain:?}");
                 assert!(scale.ticks(5).iter().all(|tick| tick.is_finite()));

@@ -72,7 +72,7 @@ impl Fixture {
 }
 
 /// Every real edge of the layer graph.
-pub fn layer_edges(n_layers: usize) -> Vec<(String, String)> {
+pub(crate) fn layer_edges(n_layers: usize) -> Vec<(String, String)> {
     let mut sources = vec!["input".to_owned()];
     let mut edges = Vec::new();
     for layer in 0..n_layers {

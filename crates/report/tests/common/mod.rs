@@ -13,21 +13,21 @@ use std::path::{Path, PathBuf};
 use store::tables::*;
 use store::{Provenance, Table, TensorData, write_table, write_tensors};
 
-pub const TASKS: [&str; 8] = ["add", "clk", "cnt", "max", "par", "rel", "rev", "srt"];
-pub const SELECTION: [&str; 5] = ["clk", "cnt", "max", "rev", "srt"];
+pub(crate) const TASKS: [&str; 8] = ["add", "clk", "cnt", "max", "par", "rel", "rev", "srt"];
+pub(crate) const SELECTION: [&str; 5] = ["clk", "cnt", "max", "rev", "srt"];
 const BASE: [f64; 8] = [0.04, 0.13, 0.39, 0.34, 0.5, 0.29, 0.68, 0.64];
 const SFT: [f64; 8] = [0.99, 0.10, 0.30, 0.25, 0.48, 0.26, 0.45, 0.52];
 const RL: [f64; 8] = [0.98, 1.0, 0.97, 0.75, 0.53, 0.99, 1.0, 0.99];
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     folder: PathBuf,
     random: ChaCha8Rng,
     /// Number of documents per task.
-    pub n_docs: usize,
+    pub(crate) n_docs: usize,
 }
 
 impl Fixture {
-    pub fn new(folder: &Path, n_docs: usize) -> Self {
+    pub(crate) fn new(folder: &Path, n_docs: usize) -> Self {
         Self {
             folder: folder.to_owned(),
             random: ChaCha8Rng::seed_from_u64(7),
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     /// Writes every table.
-    pub fn write_all(&mut self) {
+    pub(crate) fn write_all(&mut self) {
         self.suite();
         self.models();
         self.samples();
@@ -47,7 +47,7 @@ impl Fixture {
         self.selection();
     }
 
-    pub fn table<T: Table>(
+    pub(crate) fn table<T: Table>(
         &self,
         name: &str,
         program: &str,
@@ -238,7 +238,7 @@ impl Fixture {
     }
 
     /// Answers of one arm; document `i` is the harder the larger `i`, so that arms agree on which are right.
-    pub fn answers(&mut self, model: &str, arm: &str, split: &str, rates: [f64; 8]) -> Vec<Sample> {
+    pub(crate) fn answers(&mut self, model: &str, arm: &str, split: &str, rates: [f64; 8]) -> Vec<Sample> {
         let mut rows = Vec::new();
         for (task, rate) in TASKS.iter().zip(rates) {
             for doc in 0..self.n_docs {
@@ -258,7 +258,7 @@ impl Fixture {
 }
 
 /// A row of a samples table.
-pub fn sample(model: &str, arm: &str, task: &str, doc_id: &str, correct: bool) -> Sample {
+pub(crate) fn sample(model: &str, arm: &str, task: &str, doc_id: &str, correct: bool) -> Sample {
     Sample {
         model: model.to_owned(),
         arm: arm.to_owned(),
