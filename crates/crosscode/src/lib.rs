@@ -1,1 +1,63 @@
-//! crosscode
+//! Crosscoders: one sparse dictionary for the activations of several models.
+//!
+//! Reads activation stores (`capture`), or bare safetensors files with one tensor `[rows, n_models, d_model]`; writes a
+//! dictionary (`train`, `import`), its codes (`encode`) or its quality (`eval`).
+//!
+//! ```text
+//! crosscode train  acts/ --features 4096 --k 32 --rule batch-topk --tokens 5M -o dict.safetensors
+//! crosscode eval   dict.safetensors acts/ -o eval.parquet
+//! crosscode encode dict.safetensors acts/ --readout swap -o features.parquet
+//! ```
+//!
+//! # Layout
+//! - [`train`], [`encode`], [`eval`], [`import`]: the subcommands
+//! - [`filter`]: the flags that leave rows out
+//! - [`reader`]: shuffled batches; [`plan`]: what a training run was told; [`checkpoint`]: how it continues
+//! - [`measure`]: what `eval` computes
+
+pub mod checkpoint;
+pub mod encode;
+pub mod eval;
+pub mod filter;
+pub mod import;
+pub mod measure;
+pub mod plan;
+pub mod reader;
+pub mod train;
+
+mod done;
+
+/// Trains, applies and evaluates crosscoders: one sparse dictionary for the activations of several models.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "crosscode",
+    before_help = "Example:\n  \
+        crosscode train acts/ --features 4096 --k 32 --tokens 5M -o dict.safetensors\n  \
+        crosscode eval dict.safetensors acts/ -o eval.parquet\n  \
+        crosscode encode dict.safetensors acts/ --readout swap -o features.parquet"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Command {
+    Train(Box<train::Args>),
+    Encode(encode::Args),
+    Eval(eval::Args),
+    Import(import::Args),
+}
+
+/// Runs the program.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.common.start()?;
+    match &args.command {
+        Command::Train(args) => train::run(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Import(args) => import::run(args),
+    }
+}

@@ -13,7 +13,11 @@ pub struct Codes {
 
 impl Default for Codes {
     fn default() -> Self {
-        Self { starts: vec![0], features: Vec::new(), activations: Vec::new() }
+        Self {
+            starts: vec![0],
+            features: Vec::new(),
+            activations: Vec::new(),
+        }
     }
 }
 
@@ -36,7 +40,10 @@ impl Codes {
     /// Active features of one row with their activations, features ascending.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         let range = self.starts[row]..self.starts[row + 1];
-        self.features[range.clone()].iter().copied().zip(self.activations[range].iter().copied())
+        self.features[range.clone()]
+            .iter()
+            .copied()
+            .zip(self.activations[range].iter().copied())
     }
 
     /// Adds one row at the end.
@@ -51,7 +58,8 @@ impl Codes {
     /// Adds the rows of `other` at the end.
     pub fn append(&mut self, other: &Self) {
         let shift = self.features.len();
-        self.starts.extend(other.starts[1..].iter().map(|start| start + shift));
+        self.starts
+            .extend(other.starts[1..].iter().map(|start| start + shift));
         self.features.extend_from_slice(&other.features);
         self.activations.extend_from_slice(&other.activations);
     }
@@ -77,7 +85,11 @@ impl Codes {
             starts[feature + 1] += starts[feature];
         }
         let mut next = starts.clone();
-        let mut columns = Columns { starts, rows: vec![0; self.len()], activations: vec![0.0; self.len()] };
+        let mut columns = Columns {
+            starts,
+            rows: vec![0; self.len()],
+            activations: vec![0.0; self.len()],
+        };
         for row in 0..self.n_rows() {
             for (feature, activation) in self.row(row) {
                 let place = &mut next[feature as usize];
@@ -105,7 +117,10 @@ impl Columns {
     /// Rows on which a feature fires with its activations.
     pub fn feature(&self, feature: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         let range = self.starts[feature]..self.starts[feature + 1];
-        self.rows[range.clone()].iter().copied().zip(self.activations[range].iter().copied())
+        self.rows[range.clone()]
+            .iter()
+            .copied()
+            .zip(self.activations[range].iter().copied())
     }
 
     /// Whether a feature fires on any row.
@@ -131,7 +146,10 @@ mod tests {
         let columns = example().by_feature(3);
         assert_eq!(columns.feature(2).collect::<Vec<_>>(), [(0, 2.0), (2, 3.0)]);
         assert!(columns.fires(0) && !columns.fires(1));
-        assert_eq!(example().to_dense(3), [1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
+        assert_eq!(
+            example().to_dense(3),
+            [1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]
+        );
     }
 
     #[test]
@@ -139,6 +157,9 @@ mod tests {
         let mut codes = example();
         codes.append(&example());
         assert_eq!(codes.n_rows(), 6);
-        assert_eq!(codes.row(3).collect::<Vec<_>>(), example().row(0).collect::<Vec<_>>());
+        assert_eq!(
+            codes.row(3).collect::<Vec<_>>(),
+            example().row(0).collect::<Vec<_>>()
+        );
     }
 }

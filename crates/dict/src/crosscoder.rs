@@ -58,7 +58,9 @@ impl Crosscoder {
 
     /// ‖d_k^m‖₂ of each model, in normalised units.
     pub fn decoder_norms(&self, feature: usize) -> Vec<f32> {
-        (0..self.n_models()).map(|model| norm(self.row(model, feature))).collect()
+        (0..self.n_models())
+            .map(|model| norm(self.row(model, feature)))
+            .collect()
     }
 
     /// Factor of each feature's rank value `[n_features]`: v_k = f_k · w_k.

@@ -69,18 +69,33 @@ impl Crosscoder {
     ///
     /// # Panics
     /// When the readout puts an activation into a slot of another width; see [`Crosscoder::accepts`].
-    pub fn encode_as(&self, readout: Readout, x: &[&[f32]], n_rows: usize, selection: Selection) -> Codes {
+    pub fn encode_as(
+        &self,
+        readout: Readout,
+        x: &[&[f32]],
+        n_rows: usize,
+        selection: Selection,
+    ) -> Codes {
         if matches!(self.code_normalization, CodeNormalization::Decoupled { .. }) {
             return union(&self.decoupled(readout, x, n_rows, selection));
         }
         let weights = self.rank_weights();
-        self.chunks(readout, x, n_rows, self.rows_compete(selection), |activations, rows| {
-            self.choose(&activations, &weights, selection, rows)
-        })
+        self.chunks(
+            readout,
+            x,
+            n_rows,
+            self.rows_compete(selection),
+            |activations, rows| self.choose(&activations, &weights, selection, rows),
+        )
     }
 
     /// One code per model `[n_models]` for a dictionary with decoupled codes; the same code for every model otherwise.
-    pub fn encode_decoupled(&self, x: &[&[f32]], n_rows: usize, selection: Selection) -> Vec<Codes> {
+    pub fn encode_decoupled(
+        &self,
+        x: &[&[f32]],
+        n_rows: usize,
+        selection: Selection,
+    ) -> Vec<Codes> {
         if matches!(self.code_normalization, CodeNormalization::Decoupled { .. }) {
             self.decoupled(Readout::Joint, x, n_rows, selection)
         } else {
@@ -91,13 +106,21 @@ impl Crosscoder {
     /// Activations of a few features `[n_rows, features.len()]`, those at or below the threshold set to 0.
     ///
     /// What an intervention needs: only the encoder columns of these features are read.
-    pub fn encode_features(&self, readout: Readout, x: &[&[f32]], n_rows: usize, features: &[u32]) -> Vec<f32> {
+    pub fn encode_features(
+        &self,
+        readout: Readout,
+        x: &[&[f32]],
+        n_rows: usize,
+        features: &[u32],
+    ) -> Vec<f32> {
         let mut out = vec![0.0; n_rows * features.len()];
         for (place, &feature) in features.iter().enumerate() {
             let feature = feature as usize;
             let weight = self.code_normalization.weight(&self.decoder_norms(feature));
             for slot in 0..self.n_models() {
-                let Some(source) = readout.source(slot) else { continue };
+                let Some(source) = readout.source(slot) else {
+                    continue;
+                };
                 let column = self.encoder_column(slot, feature);
                 let rows = self.normalize(slot, x[source]);
                 for (row, values) in rows.chunks_exact(self.widths[slot]).enumerate() {
@@ -106,7 +129,11 @@ impl Crosscoder {
             }
             for value in out.iter_mut().skip(place).step_by(features.len()) {
                 let activation = (*value + self.encoder_bias[feature]).max(0.0);
-                *value = if activation * weight > self.threshold.max(0.0) { activation } else { 0.0 };
+                *value = if activation * weight > self.threshold.max(0.0) {
+                    activation
+                } else {
+                    0.0
+                };
             }
         }
         out
@@ -114,7 +141,11 @@ impl Crosscoder {
 
     /// Whether a readout is possible: every filled slot has the width of the model that fills it.
     pub fn accepts(&self, readout: Readout) -> bool {
-        let fits = |slot: usize| readout.source(slot).is_none_or(|source| self.widths[source] == self.widths[slot]);
+        let fits = |slot: usize| {
+            readout
+                .source(slot)
+                .is_none_or(|source| self.widths[source] == self.widths[slot])
+        };
         (0..self.n_models()).all(fits)
     }
 
@@ -122,7 +153,9 @@ impl Crosscoder {
     pub fn decode(&self, model: usize, codes: &Codes) -> Vec<f32> {
         let mut out = self.decode_normalized(model, codes);
         let width = self.widths[model];
-        out.par_chunks_mut(width).with_min_len(64).for_each(|row| self.normalizer[model].undo(row));
+        out.par_chunks_mut(width)
+            .with_min_len(64)
+            .for_each(|row| self.normalizer[model].undo(row));
         out
     }
 
@@ -130,20 +163,28 @@ impl Crosscoder {
     pub fn decode_normalized(&self, model: usize, codes: &Codes) -> Vec<f32> {
         let width = self.widths[model];
         let mut out = vec![0.0; codes.n_rows() * width];
-        out.par_chunks_mut(width).with_min_len(64).enumerate().for_each(|(row, out)| {
-            vectorised(|| {
-                out.copy_from_slice(&self.decoder_bias[model]);
-                for (feature, activation) in codes.row(row) {
-                    add_scaled(out, activation, self.row(model, feature as usize));
-                }
+        out.par_chunks_mut(width)
+            .with_min_len(64)
+            .enumerate()
+            .for_each(|(row, out)| {
+                vectorised(|| {
+                    out.copy_from_slice(&self.decoder_bias[model]);
+                    for (feature, activation) in codes.row(row) {
+                        add_scaled(out, activation, self.row(model, feature as usize));
+                    }
+                });
             });
-        });
         out
     }
 
     /// Column k of a model's encoder `[d_model]`.
     fn encoder_column(&self, model: usize, feature: usize) -> Vec<f32> {
-        self.encoder[model].iter().skip(feature).step_by(self.n_features).copied().collect()
+        self.encoder[model]
+            .iter()
+            .skip(feature)
+            .step_by(self.n_features)
+            .copied()
+            .collect()
     }
 
     /// Whether the code of a row depends on the rows beside it.
@@ -177,21 +218,33 @@ impl Crosscoder {
     fn activations(&self, readout: Readout, x: &[&[f32]], start: usize, rows: usize) -> Vec<f32> {
         let mut out = self.encoder_bias.repeat(rows);
         for slot in 0..self.n_models() {
-            let Some(source) = readout.source(slot) else { continue };
+            let Some(source) = readout.source(slot) else {
+                continue;
+            };
             let width = self.widths[slot];
-            assert_eq!(self.widths[source], width, "a readout puts an activation into a slot of another width");
+            assert_eq!(
+                self.widths[source], width,
+                "a readout puts an activation into a slot of another width"
+            );
             let input = self.normalize(slot, &x[source][start * width..(start + rows) * width]);
             let input = View::new(&input, rows, width, width);
             let weights = View::new(&self.encoder[slot], width, self.n_features, self.n_features);
             let out = ViewMut::new(&mut out, rows, self.n_features, self.n_features);
             matmul(out, true, 1.0, input, weights, Threads::All);
         }
-        out.par_chunks_mut(self.n_features).for_each(|row| row.iter_mut().for_each(|value| *value = value.max(0.0)));
+        out.par_chunks_mut(self.n_features)
+            .for_each(|row| row.iter_mut().for_each(|value| *value = value.max(0.0)));
         out
     }
 
     /// Applies the selection to dense activations `[rows, n_features]`.
-    fn choose(&self, activations: &[f32], weights: &[f32], selection: Selection, rows: usize) -> Codes {
+    fn choose(
+        &self,
+        activations: &[f32],
+        weights: &[f32],
+        selection: Selection,
+        rows: usize,
+    ) -> Codes {
         let k = self.rule.k().unwrap_or(self.n_features);
         match (selection, self.rule) {
             (Selection::BatchTopK, _) => select::batch_top_k(activations, weights, rows * k).0,
@@ -200,18 +253,30 @@ impl Crosscoder {
             (Selection::Rule, Rule::BatchTopK { .. }) if self.threshold < 0.0 => {
                 select::batch_top_k(activations, weights, rows * k).0
             }
-            (Selection::Threshold | Selection::Rule, _) => select::above(activations, weights, self.threshold),
+            (Selection::Threshold | Selection::Rule, _) => {
+                select::above(activations, weights, self.threshold)
+            }
         }
     }
 
     /// One code per model: the shared activation, selected with each model's own norms and threshold.
-    fn decoupled(&self, readout: Readout, x: &[&[f32]], n_rows: usize, selection: Selection) -> Vec<Codes> {
-        let CodeNormalization::Decoupled { thresholds } = &self.code_normalization else { return Vec::new() };
+    fn decoupled(
+        &self,
+        readout: Readout,
+        x: &[&[f32]],
+        n_rows: usize,
+        selection: Selection,
+    ) -> Vec<Codes> {
+        let CodeNormalization::Decoupled { thresholds } = &self.code_normalization else {
+            return Vec::new();
+        };
         let unset = thresholds.iter().all(|&threshold| threshold < 0.0);
         let whole = selection == Selection::BatchTopK || unset;
         let k = self.rule.k().unwrap_or(self.n_features);
         let one = |model: usize| {
-            let weights: Vec<f32> = (0..self.n_features).map(|feature| norm(self.row(model, feature))).collect();
+            let weights: Vec<f32> = (0..self.n_features)
+                .map(|feature| norm(self.row(model, feature)))
+                .collect();
             self.chunks(readout, x, n_rows, whole, |activations, rows| {
                 if whole {
                     select::batch_top_k(&activations, &weights, rows * k).0
@@ -247,7 +312,10 @@ mod tests {
         // Pre-activations: 2 + 0.5·1 + 0 = 2.5 and 3 − 1 + 0.25 = 2.25; rank values 17.5 and 2.25.
         let x: [&[f32]; 2] = [&[2.0, 3.0], &[1.0]];
         let codes = dictionary.encode(&x, 1, Selection::Rule);
-        assert_eq!((codes.features.as_slice(), codes.activations.as_slice()), (&[0u32][..], &[2.5f32][..]));
+        assert_eq!(
+            (codes.features.as_slice(), codes.activations.as_slice()),
+            (&[0u32][..], &[2.5f32][..])
+        );
         assert_eq!(dictionary.decode(0, &codes), [7.5, 11.0]);
         assert_eq!(dictionary.decode(1, &codes), [4.0]);
     }
@@ -256,7 +324,8 @@ mod tests {
     fn a_readout_fills_the_slots_it_says() {
         let dictionary = example();
         let x: [&[f32]; 2] = [&[2.0, 3.0], &[1.0]];
-        let alone = dictionary.encode_as(Readout::SelfOnly { model: 1 }, &x, 1, Selection::BatchTopK);
+        let alone =
+            dictionary.encode_as(Readout::SelfOnly { model: 1 }, &x, 1, Selection::BatchTopK);
         assert_eq!((alone.features[0], alone.activations[0]), (0, 0.5));
         assert!(!dictionary.accepts(Readout::swap(0, 2)));
         assert_eq!(Readout::swap(0, 3), Readout::Swap { model: 0, keep: 2 });

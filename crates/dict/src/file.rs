@@ -23,7 +23,11 @@ impl Crosscoder {
 
     /// Reads what [`Crosscoder::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
-        Reader { file: &TensorFile::open(path)?, path }.read()
+        Reader {
+            file: &TensorFile::open(path)?,
+            path,
+        }
+        .read()
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
@@ -34,28 +38,57 @@ impl Crosscoder {
             ("hook", self.hook.clone()),
             ("tokenizer", self.tokenizer_digest.clone()),
         ];
-        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
         let n_models = self.n_models();
-        let normalizer = |part: fn(&Normalizer) -> &Vec<f32>| self.normalizer.iter().map(part).collect::<Vec<_>>();
+        let normalizer = |part: fn(&Normalizer) -> &Vec<f32>| {
+            self.normalizer.iter().map(part).collect::<Vec<_>>()
+        };
         let thresholds = match &self.code_normalization {
-            CodeNormalization::Decoupled { thresholds } => f32_tensor(vec![n_models], thresholds.clone()),
+            CodeNormalization::Decoupled { thresholds } => {
+                f32_tensor(vec![n_models], thresholds.clone())
+            }
             _ => f32_tensor(vec![], vec![self.threshold]),
         };
-        let scale = self.normalizer.iter().map(|normalizer| normalizer.scale).collect();
+        let scale = self
+            .normalizer
+            .iter()
+            .map(|normalizer| normalizer.scale)
+            .collect();
         let mut tensors = vec![
-            ("encoder.bias".to_owned(), f32_tensor(vec![self.n_features], self.encoder_bias.clone())),
+            (
+                "encoder.bias".to_owned(),
+                f32_tensor(vec![self.n_features], self.encoder_bias.clone()),
+            ),
             ("threshold".to_owned(), thresholds),
-            ("activation_scale".to_owned(), f32_tensor(vec![n_models], scale)),
+            (
+                "activation_scale".to_owned(),
+                f32_tensor(vec![n_models], scale),
+            ),
         ];
         let features = self.n_features;
-        tensors.extend(self.per_model("encoder.weight", &self.encoder, |width| vec![width, features]));
-        tensors.extend(self.per_model("decoder.weight", &self.decoder, |width| vec![features, width]));
+        tensors.extend(self.per_model("encoder.weight", &self.encoder, |width| {
+            vec![width, features]
+        }));
+        tensors.extend(self.per_model("decoder.weight", &self.decoder, |width| {
+            vec![features, width]
+        }));
         tensors.extend(self.per_model("decoder.bias", &self.decoder_bias, |width| vec![width]));
-        tensors.extend(self.per_model("activation_mean", &normalizer(|part| &part.mean), |width| vec![width]));
-        tensors.extend(self.per_model("activation_std", &normalizer(|part| &part.std), |width| vec![width]));
+        tensors.extend(self.per_model(
+            "activation_mean",
+            &normalizer(|part| &part.mean),
+            |width| vec![width],
+        ));
+        tensors.extend(
+            self.per_model("activation_std", &normalizer(|part| &part.std), |width| {
+                vec![width]
+            }),
+        );
         tensors
     }
 
@@ -68,12 +101,19 @@ impl Crosscoder {
     ) -> Vec<(String, TensorData)> {
         if self.widths.iter().all(|&width| width == self.widths[0]) {
             let shape = [vec![self.n_models()], shape(self.widths[0])].concat();
-            let all = values.iter().flat_map(|values| values.as_ref()).copied().collect();
+            let all = values
+                .iter()
+                .flat_map(|values| values.as_ref())
+                .copied()
+                .collect();
             return vec![(name.to_owned(), f32_tensor(shape, all))];
         }
         let models = self.labels.iter().zip(&self.widths).zip(values);
         let one = |((label, &width), values): ((&String, &usize), &T)| {
-            (format!("{name}.{label}"), f32_tensor(shape(width), values.as_ref().to_vec()))
+            (
+                format!("{name}.{label}"),
+                f32_tensor(shape(width), values.as_ref().to_vec()),
+            )
         };
         models.map(one).collect()
     }
@@ -112,7 +152,8 @@ impl Reader<'_> {
             encoder: sized("encoder.weight", n_features)?,
             decoder: sized("decoder.weight", n_features)?,
             decoder_bias: sized("decoder.bias", 1)?,
-            normalizer: self.normalizer(sized("activation_mean", 1)?, sized("activation_std", 1)?)?,
+            normalizer: self
+                .normalizer(sized("activation_mean", 1)?, sized("activation_std", 1)?)?,
             threshold: thresholds.iter().copied().fold(f32::INFINITY, f32::min),
             rule: self.entry("rule")?,
             hook: self.text("hook")?.to_owned(),
@@ -128,11 +169,16 @@ impl Reader<'_> {
 
     fn text(&self, key: &str) -> Result<&str> {
         let found = self.file.metadata().get(key).map(String::as_str);
-        found.ok_or_else(|| self.invalid(format!("this is not a dictionary: its metadata has no `{key}`")))
+        found.ok_or_else(|| {
+            self.invalid(format!(
+                "this is not a dictionary: its metadata has no `{key}`"
+            ))
+        })
     }
 
     fn entry<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
-        serde_json::from_str(self.text(key)?).map_err(|error| self.invalid(format!("metadata `{key}`: {error}")))
+        serde_json::from_str(self.text(key)?)
+            .map_err(|error| self.invalid(format!("metadata `{key}`: {error}")))
     }
 
     /// Width of each model, from the shape of its encoder.
@@ -140,14 +186,22 @@ impl Reader<'_> {
         if self.file.contains("encoder.weight") {
             let shape = self.file.shape("encoder.weight")?;
             return match shape {
-                [n_models, d_model, _] if *n_models == labels.len() => Ok(vec![*d_model; *n_models]),
-                _ => Err(self.invalid(format!("`encoder.weight` has shape {shape:?} for {} models", labels.len()))),
+                [n_models, d_model, _] if *n_models == labels.len() => {
+                    Ok(vec![*d_model; *n_models])
+                }
+                _ => Err(self.invalid(format!(
+                    "`encoder.weight` has shape {shape:?} for {} models",
+                    labels.len()
+                ))),
             };
         }
         let width = |label: &String| {
             let name = format!("encoder.weight.{label}");
             let shape = self.file.shape(&name)?;
-            shape.first().copied().ok_or_else(|| self.invalid(format!("`{name}` has no dimensions")))
+            shape
+                .first()
+                .copied()
+                .ok_or_else(|| self.invalid(format!("`{name}` has no dimensions")))
         };
         labels.iter().map(width).collect()
     }
@@ -172,18 +226,25 @@ impl Reader<'_> {
         let scale = self.file.f32("activation_scale")?;
         self.expect_length("activation_scale", scale.len(), mean.len())?;
         let parts = mean.into_iter().zip(std).zip(scale);
-        Ok(parts.map(|((mean, std), scale)| Normalizer { mean, std, scale }).collect())
+        Ok(parts
+            .map(|((mean, std), scale)| Normalizer { mean, std, scale })
+            .collect())
     }
 
     fn expect_length(&self, name: &str, found: usize, wanted: usize) -> Result<()> {
         if found == wanted {
             return Ok(());
         }
-        Err(self.invalid(format!("`{name}` has {found} values, the other tensors need {wanted}")))
+        Err(self.invalid(format!(
+            "`{name}` has {found} values, the other tensors need {wanted}"
+        )))
     }
 
     fn invalid(&self, cause: String) -> Error {
-        Error::Invalid { path: self.path.to_owned(), cause }
+        Error::Invalid {
+            path: self.path.to_owned(),
+            cause,
+        }
     }
 }
 
@@ -203,7 +264,13 @@ mod tests {
         let unequal = example();
         unequal.save(&path, &provenance()).unwrap();
         assert_eq!(Crosscoder::load(&path).unwrap(), unequal);
-        assert_eq!(TensorFile::open(&path).unwrap().shape("encoder.weight.sft").unwrap(), [1, 2]);
+        assert_eq!(
+            TensorFile::open(&path)
+                .unwrap()
+                .shape("encoder.weight.sft")
+                .unwrap(),
+            [1, 2]
+        );
         let mut equal = example();
         equal.widths[1] = 2;
         equal.encoder[1] = vec![1.0; 4];
@@ -212,7 +279,13 @@ mod tests {
         equal.normalizer[1] = Normalizer::new(vec![1.0; 2], vec![2.0; 2], 1.0);
         equal.save(&path, &provenance()).unwrap();
         assert_eq!(Crosscoder::load(&path).unwrap(), equal);
-        assert_eq!(TensorFile::open(&path).unwrap().shape("encoder.weight").unwrap(), [2, 2, 2]);
+        assert_eq!(
+            TensorFile::open(&path)
+                .unwrap()
+                .shape("encoder.weight")
+                .unwrap(),
+            [2, 2, 2]
+        );
     }
 
     #[test]
@@ -222,6 +295,9 @@ mod tests {
         let tensors = [("x".to_owned(), f32_tensor(vec![1], vec![0.0]))];
         write_tensors(&path, &tensors, &BTreeMap::new(), &provenance()).unwrap();
         let message = Crosscoder::load(&path).unwrap_err().to_string();
-        assert!(message.contains("other.safetensors: this is not a dictionary"), "{message}");
+        assert!(
+            message.contains("other.safetensors: this is not a dictionary"),
+            "{message}"
+        );
     }
 }

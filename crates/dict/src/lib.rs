@@ -8,22 +8,30 @@
 //! - [`Normalizer`], [`Moments`]: per-model normalisation
 //! - `train`: [`Trainer`], its [`Settings`] and reports
 //! - `file`: [`Crosscoder::save`], [`Crosscoder::load`]
+//! - `foreign`: dictionaries of other programs, [`import_crosscoder_learning`]
+//! - [`Acts`]: the activations of a dictionary's models, several stores as one; [`Filter`]: rows left out
 //! - `select`: the largest of a batch without a sort
 //! - `linear`: the small loops everything is made of
 
+mod acts;
 mod codes;
 mod crosscoder;
 mod encode;
 mod file;
+mod filter;
+mod foreign;
 mod linear;
 mod normalizer;
 mod rule;
 mod select;
 mod train;
 
+pub use acts::Acts;
 pub use codes::{Codes, Columns};
 pub use crosscoder::Crosscoder;
 pub use encode::Readout;
+pub use filter::{Filter, Kept};
+pub use foreign::import_crosscoder_learning;
 pub use normalizer::{Moments, Normalizer};
 pub use rule::{CodeNormalization, Rule, Selection};
 pub use train::{Distance, Settings, StepReport, Subject, Trainer};

@@ -19,13 +19,21 @@ pub struct Normalizer {
 impl Normalizer {
     /// The map that changes nothing.
     pub fn identity(d_model: usize) -> Self {
-        Self { mean: vec![0.0; d_model], std: vec![1.0; d_model], scale: 1.0 }
+        Self {
+            mean: vec![0.0; d_model],
+            std: vec![1.0; d_model],
+            scale: 1.0,
+        }
     }
 
     /// From mean and standard deviation `[d_model]`; afterwards √(total variance) is `target`.
     pub fn new(mean: Vec<f32>, std: Vec<f32>, target: f32) -> Self {
         let total: f64 = std.iter().map(|&value| f64::from(value).powi(2)).sum();
-        Self { mean, std, scale: (f64::from(target) / (total + EPSILON).sqrt()) as f32 }
+        Self {
+            mean,
+            std,
+            scale: (f64::from(target) / (total + EPSILON).sqrt()) as f32,
+        }
     }
 
     /// Model units to crosscoder units, one row `[d_model]`.
@@ -57,7 +65,12 @@ pub struct Moments {
 impl Moments {
     /// Of nothing yet.
     pub fn new(d_model: usize) -> Self {
-        Self { n_rows: 0, origin: vec![0.0; d_model], sum: vec![0.0; d_model], sum_of_squares: vec![0.0; d_model] }
+        Self {
+            n_rows: 0,
+            origin: vec![0.0; d_model],
+            sum: vec![0.0; d_model],
+            sum_of_squares: vec![0.0; d_model],
+        }
     }
 
     /// Adds rows `[n_rows, d_model]`.
@@ -80,20 +93,30 @@ impl Moments {
     /// Mean of each coordinate `[d_model]`.
     pub fn mean(&self) -> Vec<f64> {
         let n = self.n_rows.max(1) as f64;
-        self.origin.iter().zip(&self.sum).map(|(&origin, sum)| f64::from(origin) + sum / n).collect()
+        self.origin
+            .iter()
+            .zip(&self.sum)
+            .map(|(&origin, sum)| f64::from(origin) + sum / n)
+            .collect()
     }
 
     /// Variance of each coordinate `[d_model]`, over n.
     pub fn variance(&self) -> Vec<f64> {
         let n = self.n_rows.max(1) as f64;
         let pairs = self.sum.iter().zip(&self.sum_of_squares);
-        pairs.map(|(sum, square)| (square / n - (sum / n).powi(2)).max(0.0)).collect()
+        pairs
+            .map(|(sum, square)| (square / n - (sum / n).powi(2)).max(0.0))
+            .collect()
     }
 
     /// The normaliser that brings these rows to mean 0 and √(total variance) `target`.
     pub fn normalizer(&self, target: f32) -> Normalizer {
         let mean = self.mean().iter().map(|&value| value as f32).collect();
-        let std = self.variance().iter().map(|value| value.sqrt() as f32).collect();
+        let std = self
+            .variance()
+            .iter()
+            .map(|value| value.sqrt() as f32)
+            .collect();
         Normalizer::new(mean, std, target)
     }
 }

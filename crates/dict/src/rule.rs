@@ -90,7 +90,10 @@ impl CodeNormalization {
         match self {
             Self::Crosscoder | Self::Decoupled { .. } => sum,
             Self::Sae => joint,
-            Self::Mixed { alpha_sae, alpha_crosscoder } => alpha_sae * joint + alpha_crosscoder * sum,
+            Self::Mixed {
+                alpha_sae,
+                alpha_crosscoder,
+            } => alpha_sae * joint + alpha_crosscoder * sum,
             Self::None => 1.0,
         }
     }
@@ -114,7 +117,10 @@ mod tests {
 
     #[test]
     fn a_weight_follows_its_definition() {
-        let mixed = CodeNormalization::Mixed { alpha_sae: 1.0, alpha_crosscoder: 0.1 };
+        let mixed = CodeNormalization::Mixed {
+            alpha_sae: 1.0,
+            alpha_crosscoder: 0.1,
+        };
         assert!((CodeNormalization::Crosscoder.weight(&[3.0, 4.0]) - 7.0).abs() < 1e-6);
         assert!((CodeNormalization::Sae.weight(&[3.0, 4.0]) - 5.0).abs() < 1e-6);
         assert!((mixed.weight(&[3.0, 4.0]) - 5.7).abs() < 1e-6);

@@ -17,19 +17,33 @@ const BINS: usize = (0x7F80_0000 >> SHIFT) + 1;
 type Candidate = (f32, u32, u32);
 
 /// Keeps what `keep` says of each row: `keep(feature, activation)`.
-pub(crate) fn filter(activations: &[f32], n_features: usize, keep: impl Fn(usize, f32) -> bool + Sync) -> Codes {
+pub(crate) fn filter(
+    activations: &[f32],
+    n_features: usize,
+    keep: impl Fn(usize, f32) -> bool + Sync,
+) -> Codes {
     let row = |row: &[f32]| -> Vec<(u32, f32)> {
-        let kept = row.iter().enumerate().filter(|&(feature, &activation)| keep(feature, activation));
-        kept.map(|(feature, &activation)| (feature as u32, activation)).collect()
+        let kept = row
+            .iter()
+            .enumerate()
+            .filter(|&(feature, &activation)| keep(feature, activation));
+        kept.map(|(feature, &activation)| (feature as u32, activation))
+            .collect()
     };
-    let rows: Vec<_> = activations.par_chunks(n_features).with_min_len(ROWS).map(row).collect();
+    let rows: Vec<_> = activations
+        .par_chunks(n_features)
+        .with_min_len(ROWS)
+        .map(row)
+        .collect();
     gather(rows)
 }
 
 /// Keeps rank values above `threshold`.
 pub(crate) fn above(activations: &[f32], weights: &[f32], threshold: f32) -> Codes {
     let threshold = threshold.max(0.0);
-    filter(activations, weights.len(), |feature, activation| activation * weights[feature] > threshold)
+    filter(activations, weights.len(), |feature, activation| {
+        activation * weights[feature] > threshold
+    })
 }
 
 /// Keeps the `k` largest positive rank values of each row.
@@ -38,19 +52,38 @@ pub(crate) fn top_k(activations: &[f32], weights: &[f32], k: usize) -> Codes {
         let mut candidates = row_candidates(row, weights, f32::MIN_POSITIVE);
         keep_largest(&mut candidates, k);
         candidates.sort_unstable_by_key(|candidate| candidate.2);
-        candidates.iter().map(|candidate| (candidate.2, row[candidate.2 as usize])).collect()
+        candidates
+            .iter()
+            .map(|candidate| (candidate.2, row[candidate.2 as usize]))
+            .collect()
     };
-    gather(activations.par_chunks(weights.len()).with_min_len(ROWS).map(row).collect())
+    gather(
+        activations
+            .par_chunks(weights.len())
+            .with_min_len(ROWS)
+            .map(row)
+            .collect(),
+    )
 }
 
 /// Keeps the `keep` largest positive rank values of all rows together; also returns the smallest one kept.
-pub(crate) fn batch_top_k(activations: &[f32], weights: &[f32], keep: usize) -> (Codes, Option<f32>) {
+pub(crate) fn batch_top_k(
+    activations: &[f32],
+    weights: &[f32],
+    keep: usize,
+) -> (Codes, Option<f32>) {
     let floor = bin_floor(&histogram(activations, weights), keep);
     let mut candidates: Vec<Candidate> = candidates_above(activations, weights, floor);
     keep_largest(&mut candidates, keep);
-    let smallest = candidates.iter().map(|candidate| candidate.0).reduce(f32::min);
+    let smallest = candidates
+        .iter()
+        .map(|candidate| candidate.0)
+        .reduce(f32::min);
     candidates.par_sort_unstable_by_key(|candidate| (candidate.1, candidate.2));
-    (from_sorted(&candidates, activations, weights.len()), smallest)
+    (
+        from_sorted(&candidates, activations, weights.len()),
+        smallest,
+    )
 }
 
 /// How many rank values fall into each bin.
@@ -66,10 +99,16 @@ fn histogram(activations: &[f32], weights: &[f32]) -> Vec<u32> {
         }
         bins
     };
-    let parts: Vec<Vec<u32>> = activations.par_chunks(ROWS * weights.len()).map(count).collect();
+    let parts: Vec<Vec<u32>> = activations
+        .par_chunks(ROWS * weights.len())
+        .map(count)
+        .collect();
     let mut total = vec![0u32; BINS];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+        total
+            .iter_mut()
+            .zip(part)
+            .for_each(|(sum, count)| *sum += count);
     }
     total
 }
@@ -101,11 +140,16 @@ fn row_candidates(row: &[f32], weights: &[f32], floor: f32) -> Vec<Candidate> {
 /// Candidates of all rows that reach `floor`, ordered by row and feature.
 fn candidates_above(activations: &[f32], weights: &[f32], floor: f32) -> Vec<Candidate> {
     let n_features = weights.len();
-    let rows = activations.par_chunks(n_features).with_min_len(ROWS).enumerate();
+    let rows = activations
+        .par_chunks(n_features)
+        .with_min_len(ROWS)
+        .enumerate();
     let found: Vec<Vec<Candidate>> = rows
         .map(|(number, row)| {
             let mut candidates = row_candidates(row, weights, floor);
-            candidates.iter_mut().for_each(|candidate| candidate.1 = number as u32);
+            candidates
+                .iter_mut()
+                .for_each(|candidate| candidate.1 = number as u32);
             candidates
         })
         .collect();
@@ -118,8 +162,9 @@ fn keep_largest(candidates: &mut Vec<Candidate>, keep: usize) {
         return;
     }
     if keep > 0 {
-        candidates
-            .select_nth_unstable_by(keep - 1, |a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        candidates.select_nth_unstable_by(keep - 1, |a, b| {
+            b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2)))
+        });
     }
     candidates.truncate(keep);
 }
@@ -134,7 +179,9 @@ fn from_sorted(candidates: &[Candidate], activations: &[f32], n_features: usize)
     for row in 0..n_rows {
         starts[row + 1] += starts[row];
     }
-    let value = |candidate: &Candidate| activations[candidate.1 as usize * n_features + candidate.2 as usize];
+    let value = |candidate: &Candidate| {
+        activations[candidate.1 as usize * n_features + candidate.2 as usize]
+    };
     Codes {
         starts,
         features: candidates.iter().map(|candidate| candidate.2).collect(),

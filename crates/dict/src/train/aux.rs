@@ -55,10 +55,20 @@ impl Aux<'_> {
         // r̂ − r = r̂ + (x̂ − x): the same loop as the main error, with −error in the place of x and no bias.
         let negative: Vec<f32> = self.error.iter().map(|value| -value).collect();
         let mut output = vec![0.0; negative.len()];
-        sparse_error(&parameters.decoder, &vec![0.0; layout.d_total], &codes, &negative, &mut output);
+        sparse_error(
+            &parameters.decoder,
+            &vec![0.0; layout.d_total],
+            &codes,
+            &negative,
+            &mut output,
+        );
         let scale = f64::from(self.coefficient) / total;
         let value = scale * square_and_scale(&mut output, (2.0 * scale) as f32);
-        Some(AuxLoss { value, codes, output })
+        Some(AuxLoss {
+            value,
+            codes,
+            output,
+        })
     }
 }
 
@@ -66,7 +76,11 @@ impl AuxLoss {
     /// Writes the gradients of the dead features that took part; all others stay as they are.
     pub(super) fn backward(&self, batch: &Batch<'_>, gradients: &mut Parameters) {
         let columns = self.codes.by_feature(batch.parameters.encoder_bias.len());
-        let batch = Batch { output: &self.output, penalty: 0.0, ..*batch };
+        let batch = Batch {
+            output: &self.output,
+            penalty: 0.0,
+            ..*batch
+        };
         sparse(&batch, &columns, gradients, false);
     }
 }
@@ -80,5 +94,10 @@ fn square_and_scale(values: &mut [f32], scale: f32) -> f64 {
             square
         })
     };
-    values.par_chunks_mut(1 << 12).map(part).collect::<Vec<f64>>().iter().sum()
+    values
+        .par_chunks_mut(1 << 12)
+        .map(part)
+        .collect::<Vec<f64>>()
+        .iter()
+        .sum()
 }

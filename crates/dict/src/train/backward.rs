@@ -39,18 +39,36 @@ pub(super) fn gradients(batch: &Batch<'_>, codes: &Codes, gradients: &mut Parame
     if is_dense(codes, batch.parameters.encoder_bias.len()) {
         dense(batch, codes, gradients);
     } else {
-        sparse(batch, &codes.by_feature(batch.parameters.encoder_bias.len()), gradients, true);
+        sparse(
+            batch,
+            &codes.by_feature(batch.parameters.encoder_bias.len()),
+            gradients,
+            true,
+        );
     }
     let bias = column_sums(batch.output, batch.layout.d_total);
-    gradients.decoder_bias.iter_mut().zip(bias).for_each(|(gradient, sum)| *gradient = sum as f32);
+    gradients
+        .decoder_bias
+        .iter_mut()
+        .zip(bias)
+        .for_each(|(gradient, sum)| *gradient = sum as f32);
 }
 
 /// Gradients of the rows of active features; of the others they are set to 0 (`clear`) or left as they are.
-pub(super) fn sparse(batch: &Batch<'_>, columns: &Columns, gradients: &mut Parameters, clear: bool) {
+pub(super) fn sparse(
+    batch: &Batch<'_>,
+    columns: &Columns,
+    gradients: &mut Parameters,
+    clear: bool,
+) {
     let d_total = batch.layout.d_total;
     let encoder = gradients.encoder.par_chunks_mut(d_total);
     let decoder = gradients.decoder.par_chunks_mut(d_total);
-    let rows = encoder.zip(decoder).zip(&mut gradients.encoder_bias).with_min_len(FEATURES).enumerate();
+    let rows = encoder
+        .zip(decoder)
+        .zip(&mut gradients.encoder_bias)
+        .with_min_len(FEATURES)
+        .enumerate();
     rows.for_each(|(feature, ((encoder, decoder), bias))| {
         if !columns.fires(feature) && !clear {
             return;
@@ -66,17 +84,30 @@ pub(super) fn sparse(batch: &Batch<'_>, columns: &Columns, gradients: &mut Param
 
 /// Adds up one feature's encoder and decoder gradients `[d_total]`; returns that of its bias.
 #[inline(always)]
-fn one_feature(batch: &Batch<'_>, columns: &Columns, feature: usize, out: (&mut [f32], &mut [f32])) -> f32 {
+fn one_feature(
+    batch: &Batch<'_>,
+    columns: &Columns,
+    feature: usize,
+    out: (&mut [f32], &mut [f32]),
+) -> f32 {
     let (encoder, decoder) = out;
     let d_total = batch.layout.d_total;
     let weights = &batch.parameters.decoder[feature * d_total..][..d_total];
-    let extra = if batch.penalty > 0.0 { batch.penalty * batch.layout.norms(weights).sum::<f32>() } else { 0.0 };
+    let extra = if batch.penalty > 0.0 {
+        batch.penalty * batch.layout.norms(weights).sum::<f32>()
+    } else {
+        0.0
+    };
     let (mut bias, mut total) = (0.0, 0.0);
     for (row, activation) in columns.feature(feature) {
         let output = &batch.output[row as usize * d_total..][..d_total];
         let through = dot(output, weights) + extra;
         add_scaled(decoder, activation, output);
-        add_scaled(encoder, through, &batch.x[row as usize * d_total..][..d_total]);
+        add_scaled(
+            encoder,
+            through,
+            &batch.x[row as usize * d_total..][..d_total],
+        );
         bias += through;
         total += activation;
     }
@@ -104,15 +135,34 @@ fn dense(batch: &Batch<'_>, codes: &Codes, gradients: &mut Parameters) {
     let n_features = batch.parameters.encoder_bias.len();
     let activations = codes.to_dense(n_features);
     let through = through_code(batch, &activations);
-    matmul_tn(&mut gradients.decoder, &activations, batch.output, (n_features, d_total, n_rows));
-    matmul_tn(&mut gradients.encoder, &through, batch.x, (n_features, d_total, n_rows));
+    matmul_tn(
+        &mut gradients.decoder,
+        &activations,
+        batch.output,
+        (n_features, d_total, n_rows),
+    );
+    matmul_tn(
+        &mut gradients.encoder,
+        &through,
+        batch.x,
+        (n_features, d_total, n_rows),
+    );
     let bias = column_sums(&through, n_features);
-    gradients.encoder_bias.iter_mut().zip(bias).for_each(|(gradient, sum)| *gradient = sum as f32);
+    gradients
+        .encoder_bias
+        .iter_mut()
+        .zip(bias)
+        .for_each(|(gradient, sum)| *gradient = sum as f32);
     if batch.penalty > 0.0 {
         let totals = column_sums(&activations, n_features);
-        let rows = gradients.decoder.par_chunks_mut(d_total).zip(batch.parameters.decoder.par_chunks(d_total));
+        let rows = gradients
+            .decoder
+            .par_chunks_mut(d_total)
+            .zip(batch.parameters.decoder.par_chunks(d_total));
         rows.zip(totals).for_each(|((out, weights), total)| {
-            vectorised(|| add_norm_gradient(batch.layout, weights, batch.penalty * total as f32, out));
+            vectorised(|| {
+                add_norm_gradient(batch.layout, weights, batch.penalty * total as f32, out)
+            });
         });
     }
 }
@@ -122,15 +172,31 @@ fn through_code(batch: &Batch<'_>, activations: &[f32]) -> Vec<f32> {
     let n_features = batch.parameters.encoder_bias.len();
     let n_rows = activations.len() / n_features;
     let mut through = vec![0.0; activations.len()];
-    matmul_nt(&mut through, batch.output, &batch.parameters.decoder, (n_rows, n_features, batch.layout.d_total));
+    matmul_nt(
+        &mut through,
+        batch.output,
+        &batch.parameters.decoder,
+        (n_rows, n_features, batch.layout.d_total),
+    );
     let extra: Vec<f32> = match batch.penalty {
         0.0 => vec![0.0; n_features],
-        penalty => batch.parameters.rank_weights(batch.layout).iter().map(|weight| penalty * weight).collect(),
+        penalty => batch
+            .parameters
+            .rank_weights(batch.layout)
+            .iter()
+            .map(|weight| penalty * weight)
+            .collect(),
     };
-    let rows = through.par_chunks_mut(n_features).zip(activations.par_chunks(n_features));
+    let rows = through
+        .par_chunks_mut(n_features)
+        .zip(activations.par_chunks(n_features));
     rows.for_each(|(through, activations)| {
         for ((through, activation), extra) in through.iter_mut().zip(activations).zip(&extra) {
-            *through = if *activation > 0.0 { *through + extra } else { 0.0 };
+            *through = if *activation > 0.0 {
+                *through + extra
+            } else {
+                0.0
+            };
         }
     });
     through

@@ -23,13 +23,15 @@ pub(super) fn activations(parameters: &Parameters, x: &[f32], d_total: usize, ou
     let (n_rows, n_features) = (x.len() / d_total, parameters.encoder_bias.len());
     out.resize(n_rows * n_features, 0.0);
     matmul_nt(out, x, &parameters.encoder, (n_rows, n_features, d_total));
-    out.par_chunks_mut(n_features).with_min_len(ROWS).for_each(|row| {
-        vectorised(|| {
-            for (value, bias) in row.iter_mut().zip(&parameters.encoder_bias) {
-                *value = (*value + bias).max(0.0);
-            }
+    out.par_chunks_mut(n_features)
+        .with_min_len(ROWS)
+        .for_each(|row| {
+            vectorised(|| {
+                for (value, bias) in row.iter_mut().zip(&parameters.encoder_bias) {
+                    *value = (*value + bias).max(0.0);
+                }
+            });
         });
-    });
 }
 
 /// x̂ − x of a batch `[n_rows, d_total]`.
@@ -38,7 +40,12 @@ pub(super) fn error(parameters: &Parameters, codes: &Codes, x: &[f32], out: &mut
     out.resize(x.len(), 0.0);
     if is_dense(codes, n_features) {
         let dense = codes.to_dense(n_features);
-        matmul_nn(out, &dense, &parameters.decoder, (codes.n_rows(), d_total, n_features));
+        matmul_nn(
+            out,
+            &dense,
+            &parameters.decoder,
+            (codes.n_rows(), d_total, n_features),
+        );
         add_offsets(&parameters.decoder_bias, x, out);
     } else {
         sparse_error(&parameters.decoder, &parameters.decoder_bias, codes, x, out);
@@ -48,7 +55,10 @@ pub(super) fn error(parameters: &Parameters, codes: &Codes, x: &[f32], out: &mut
 /// out ← out + bias − x, row by row.
 fn add_offsets(bias: &[f32], x: &[f32], out: &mut [f32]) {
     let d_total = bias.len();
-    let rows = out.par_chunks_mut(d_total).with_min_len(ROWS).zip(x.par_chunks(d_total));
+    let rows = out
+        .par_chunks_mut(d_total)
+        .with_min_len(ROWS)
+        .zip(x.par_chunks(d_total));
     rows.for_each(|(out, x)| {
         for ((out, bias), x) in out.iter_mut().zip(bias).zip(x) {
             *out += bias - x;
@@ -57,16 +67,30 @@ fn add_offsets(bias: &[f32], x: &[f32], out: &mut [f32]) {
 }
 
 /// out ← bias + codes·decoder − x, reading the decoder rows of active features only.
-pub(super) fn sparse_error(decoder: &[f32], bias: &[f32], codes: &Codes, x: &[f32], out: &mut [f32]) {
+pub(super) fn sparse_error(
+    decoder: &[f32],
+    bias: &[f32],
+    codes: &Codes,
+    x: &[f32],
+    out: &mut [f32],
+) {
     let d_total = bias.len();
-    let rows = out.par_chunks_mut(d_total).with_min_len(16).zip(x.par_chunks(d_total)).enumerate();
+    let rows = out
+        .par_chunks_mut(d_total)
+        .with_min_len(16)
+        .zip(x.par_chunks(d_total))
+        .enumerate();
     rows.for_each(|(row, (out, x))| {
         vectorised(|| {
             for ((out, bias), x) in out.iter_mut().zip(bias).zip(x) {
                 *out = bias - x;
             }
             for (feature, activation) in codes.row(row) {
-                add_scaled(out, activation, &decoder[feature as usize * d_total..][..d_total]);
+                add_scaled(
+                    out,
+                    activation,
+                    &decoder[feature as usize * d_total..][..d_total],
+                );
             }
         });
     });
@@ -88,10 +112,17 @@ pub(super) fn loss_and_gradient(error: &mut [f32], layout: &Layout, distance: Di
         .par_chunks_mut(ROWS * layout.d_total)
         .map(|rows| vectorised(|| part_loss(rows, layout, distance, n_rows)))
         .collect();
-    let mut total = Loss { value: 0.0, squared: vec![0.0; n_models] };
+    let mut total = Loss {
+        value: 0.0,
+        squared: vec![0.0; n_models],
+    };
     for part in parts {
         total.value += part.value;
-        total.squared.iter_mut().zip(part.squared).for_each(|(sum, value)| *sum += value);
+        total
+            .squared
+            .iter_mut()
+            .zip(part.squared)
+            .for_each(|(sum, value)| *sum += value);
     }
     total
 }
@@ -99,7 +130,10 @@ pub(super) fn loss_and_gradient(error: &mut [f32], layout: &Layout, distance: Di
 /// The share of some rows in the loss of a batch of `n_rows`; they become their gradient.
 #[inline(always)]
 fn part_loss(rows: &mut [f32], layout: &Layout, distance: Distance, n_rows: usize) -> Loss {
-    let mut part = Loss { value: 0.0, squared: vec![0.0; layout.models.len()] };
+    let mut part = Loss {
+        value: 0.0,
+        squared: vec![0.0; layout.models.len()],
+    };
     let norm_share = 1.0 / (n_rows * layout.models.len()) as f64;
     for row in rows.chunks_mut(layout.d_total) {
         for (model, squared) in layout.models.iter().zip(&mut part.squared) {
@@ -107,7 +141,10 @@ fn part_loss(rows: &mut [f32], layout: &Layout, distance: Distance, n_rows: usiz
             let length = f64::from(dot(error, error));
             *squared += length;
             let (value, scale) = match distance {
-                Distance::Norm => (length.sqrt() * norm_share, norm_share / length.sqrt().max(1e-12)),
+                Distance::Norm => (
+                    length.sqrt() * norm_share,
+                    norm_share / length.sqrt().max(1e-12),
+                ),
                 Distance::Squared => (length / n_rows as f64, 2.0 / n_rows as f64),
             };
             part.value += value;
@@ -124,7 +161,9 @@ pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
         let mut sums = vec![0f64; d_total];
         vectorised(|| {
             for row in rows.chunks_exact(d_total) {
-                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+                sums.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, value)| *sum += f64::from(*value));
             }
         });
         sums
@@ -132,7 +171,10 @@ pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
     let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * d_total).map(part).collect();
     let mut total = vec![0f64; d_total];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        total
+            .iter_mut()
+            .zip(part)
+            .for_each(|(sum, value)| *sum += value);
     }
     total
 }
@@ -140,13 +182,20 @@ pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
 /// Σ over rows of ‖row^m − mean^m‖² of each model.
 pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
     let n_rows = (rows.len() / layout.d_total) as f64;
-    let mean: Vec<f32> = column_sums(rows, layout.d_total).iter().map(|sum| (sum / n_rows) as f32).collect();
+    let mean: Vec<f32> = column_sums(rows, layout.d_total)
+        .iter()
+        .map(|sum| (sum / n_rows) as f32)
+        .collect();
     let part = |rows: &[f32]| -> Vec<f64> {
         let mut sums = vec![0f64; layout.models.len()];
         let mut centred = vec![0f32; layout.d_total];
         vectorised(|| {
             for row in rows.chunks_exact(layout.d_total) {
-                centred.iter_mut().zip(row).zip(&mean).for_each(|((out, value), mean)| *out = value - mean);
+                centred
+                    .iter_mut()
+                    .zip(row)
+                    .zip(&mean)
+                    .for_each(|((out, value), mean)| *out = value - mean);
                 for (model, sum) in layout.models.iter().zip(&mut sums) {
                     *sum += f64::from(dot(&centred[model.clone()], &centred[model.clone()]));
                 }
@@ -157,7 +206,10 @@ pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
     let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * layout.d_total).map(part).collect();
     let mut total = vec![0.0; layout.models.len()];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        total
+            .iter_mut()
+            .zip(part)
+            .for_each(|(sum, value)| *sum += value);
     }
     total
 }
@@ -176,7 +228,10 @@ mod tests {
         assert_eq!(loss.squared, [25.0, 4.0]);
         assert_eq!(gradient, [0.3, 0.4, -0.5]);
         let mut gradient = errors;
-        assert_eq!(loss_and_gradient(&mut gradient, &layout, Distance::Squared).value, 29.0);
+        assert_eq!(
+            loss_and_gradient(&mut gradient, &layout, Distance::Squared).value,
+            29.0
+        );
         assert_eq!(gradient, [6.0, 8.0, -4.0]);
     }
 

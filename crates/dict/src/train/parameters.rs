@@ -66,11 +66,16 @@ impl Parameters {
         let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
         let widest = layout.models.iter().map(Range::len).max().unwrap_or(0);
         for row in parameters.decoder.chunks_mut(layout.d_total) {
-            let direction: Vec<f32> = (0..widest).map(|_| random.random_range(-1.0f32..1.0)).collect();
+            let direction: Vec<f32> = (0..widest)
+                .map(|_| random.random_range(-1.0f32..1.0))
+                .collect();
             for model in &layout.models {
                 let direction = &direction[..model.len()];
                 let scale = settings.init_norm / norm(direction).max(f32::MIN_POSITIVE);
-                row[model.clone()].iter_mut().zip(direction).for_each(|(weight, value)| *weight = value * scale);
+                row[model.clone()]
+                    .iter_mut()
+                    .zip(direction)
+                    .for_each(|(weight, value)| *weight = value * scale);
             }
         }
         parameters.encoder.copy_from_slice(&parameters.decoder);
@@ -89,13 +94,19 @@ impl Parameters {
 
     /// Values in the order of [`Parameters::parts`].
     pub(crate) fn parts_mut(&mut self) -> [&mut Vec<f32>; 4] {
-        [&mut self.encoder, &mut self.encoder_bias, &mut self.decoder, &mut self.decoder_bias]
+        [
+            &mut self.encoder,
+            &mut self.encoder_bias,
+            &mut self.decoder,
+            &mut self.decoder_bias,
+        ]
     }
 
     /// Σ_m ‖d_k^m‖₂ of every feature `[n_features]`.
     pub(crate) fn rank_weights(&self, layout: &Layout) -> Vec<f32> {
         let rows = self.decoder.par_chunks(layout.d_total).with_min_len(64);
-        rows.map(|row| vectorised(|| layout.norms(row).sum())).collect()
+        rows.map(|row| vectorised(|| layout.norms(row).sum()))
+            .collect()
     }
 }
 
@@ -106,7 +117,11 @@ pub(crate) fn geometric_median(rows: &[f32], layout: &Layout) -> Vec<f32> {
     for _ in 0..ITERATIONS {
         let previous = median;
         let nearness = |row: &[f32], model: &Range<usize>| {
-            let distance: f32 = row[model.clone()].iter().zip(&previous[model.clone()]).map(|(a, b)| (a - b) * (a - b)).sum();
+            let distance: f32 = row[model.clone()]
+                .iter()
+                .zip(&previous[model.clone()])
+                .map(|(a, b)| (a - b) * (a - b))
+                .sum();
             1.0 / f64::from(distance.sqrt().max(1e-6))
         };
         median = weighted_mean(rows, layout, &nearness);
@@ -115,7 +130,11 @@ pub(crate) fn geometric_median(rows: &[f32], layout: &Layout) -> Vec<f32> {
 }
 
 /// Mean of the rows, each model's part weighted by `weight(row, model)`.
-fn weighted_mean(rows: &[f32], layout: &Layout, weight: &dyn Fn(&[f32], &Range<usize>) -> f64) -> Vec<f32> {
+fn weighted_mean(
+    rows: &[f32],
+    layout: &Layout,
+    weight: &dyn Fn(&[f32], &Range<usize>) -> f64,
+) -> Vec<f32> {
     let mut sums = vec![0f64; layout.d_total];
     for model in &layout.models {
         let mut total = 0.0;
@@ -150,7 +169,13 @@ mod tests {
     #[test]
     fn an_outlier_moves_the_mean_but_not_the_geometric_median() {
         let layout = Layout::new(&[1, 1]);
-        let median = geometric_median(&[0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1000.0, 1.0, 1.0, 1.0], &layout);
-        assert!((median[0] - 1.0).abs() < 0.1 && (median[1] - 1.0).abs() < 1e-5, "{median:?}");
+        let median = geometric_median(
+            &[0.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1000.0, 1.0, 1.0, 1.0],
+            &layout,
+        );
+        assert!(
+            (median[0] - 1.0).abs() < 0.1 && (median[1] - 1.0).abs() < 1e-5,
+            "{median:?}"
+        );
     }
 }

@@ -83,7 +83,11 @@ impl Settings {
             learning_rate: if l1 { 1e-4 } else { 2e-4 } / width_factor,
             warmup_steps: if l1 { 0 } else { 1000.min(steps / 20) },
             decay_share: 0.2,
-            distance: if l1 { Distance::Squared } else { Distance::Norm },
+            distance: if l1 {
+                Distance::Squared
+            } else {
+                Distance::Norm
+            },
             sparsity_ramp: 0.05,
             k_start: None,
             k_anneal_steps: 0,
@@ -102,11 +106,17 @@ impl Settings {
     /// What the schedules say at `step`, counted from 1.
     pub(crate) fn at(&self, step: u64) -> Schedule {
         let sparsity = match self.rule {
-            Rule::L1 { sparsity } => sparsity * rise(step, (self.steps as f32 * self.sparsity_ramp) as u64),
+            Rule::L1 { sparsity } => {
+                sparsity * rise(step, (self.steps as f32 * self.sparsity_ramp) as u64)
+            }
             Rule::TopK { .. } | Rule::BatchTopK { .. } => 0.0,
         };
         let learning_rate = self.learning_rate * rise(step, self.warmup_steps) * self.decay(step);
-        Schedule { learning_rate, sparsity, k: self.rule.k().map(|k| self.k_at(k, step)) }
+        Schedule {
+            learning_rate,
+            sparsity,
+            k: self.rule.k().map(|k| self.k_at(k, step)),
+        }
     }
 
     /// Factor of the learning rate at the end of the run: 1, then linearly towards 0 at the step after the last.
@@ -118,7 +128,9 @@ impl Settings {
 
     /// Features kept per row at `step`, linear from `k_start` to `k`.
     fn k_at(&self, k: usize, step: u64) -> f64 {
-        let Some(start) = self.k_start.filter(|_| step <= self.k_anneal_steps) else { return k as f64 };
+        let Some(start) = self.k_start.filter(|_| step <= self.k_anneal_steps) else {
+            return k as f64;
+        };
         let share = (step - 1) as f64 / self.k_anneal_steps as f64;
         start as f64 + (k as f64 - start as f64) * share
     }
@@ -126,7 +138,11 @@ impl Settings {
 
 /// From near 0 to 1 over the first `over` steps, 1 afterwards.
 fn rise(step: u64, over: u64) -> f32 {
-    if step < over { step as f32 / over as f32 } else { 1.0 }
+    if step < over {
+        step as f32 / over as f32
+    } else {
+        1.0
+    }
 }
 
 #[cfg(test)]

@@ -11,30 +11,58 @@ impl Trainer {
     /// Weights, moments and counters as tensors, bit for bit.
     pub fn state(&self) -> Vec<(String, TensorData)> {
         let mut tensors = Vec::new();
-        for (set, parameters) in SETS.iter().zip([&self.parameters, &self.first, &self.second]) {
+        for (set, parameters) in SETS
+            .iter()
+            .zip([&self.parameters, &self.first, &self.second])
+        {
             for (name, values) in parameters.parts() {
-                let data = TensorData::F32 { shape: vec![values.len()], values: values.clone() };
+                let data = TensorData::F32 {
+                    shape: vec![values.len()],
+                    values: values.clone(),
+                };
                 tensors.push((format!("{set}.{name}"), data));
             }
         }
         let silent = self.silent.iter().map(|&rows| rows as i64).collect();
-        let threshold = self.threshold.map_or(-1, |value| i64::from(value.to_bits()));
+        let threshold = self
+            .threshold
+            .map_or(-1, |value| i64::from(value.to_bits()));
         let counters = vec![self.steps_done as i64, self.rows_seen as i64, threshold];
-        tensors.push(("silent".into(), TensorData::I64 { shape: vec![self.silent.len()], values: silent }));
-        tensors.push(("counters".into(), TensorData::I64 { shape: vec![3], values: counters }));
+        tensors.push((
+            "silent".into(),
+            TensorData::I64 {
+                shape: vec![self.silent.len()],
+                values: silent,
+            },
+        ));
+        tensors.push((
+            "counters".into(),
+            TensorData::I64 {
+                shape: vec![3],
+                values: counters,
+            },
+        ));
         tensors
     }
 
     /// Takes up a state that [`Trainer::state`] gave; settings and subject must be those of the stopped run.
     pub fn restore(&mut self, file: &TensorFile) -> Result<()> {
-        for (set, parameters) in SETS.iter().zip([&mut self.parameters, &mut self.first, &mut self.second]) {
+        for (set, parameters) in
+            SETS.iter()
+                .zip([&mut self.parameters, &mut self.first, &mut self.second])
+        {
             let names = parameters.parts().map(|(name, _)| name);
             for (name, values) in names.iter().zip(parameters.parts_mut()) {
                 let read = file.f32(&format!("{set}.{name}"))?;
                 *values = same_length(file.path(), name, read, values.len())?;
             }
         }
-        let silent = same_length(file.path(), "silent", file.i64("silent")?, self.silent.len())?;
+        let silent = same_length(
+            file.path(),
+            "silent",
+            file.i64("silent")?,
+            self.silent.len(),
+        )?;
         self.silent = silent.into_iter().map(|rows| rows as u64).collect();
         let counters = same_length(file.path(), "counters", file.i64("counters")?, 3)?;
         self.steps_done = counters[0] as u64;
@@ -49,6 +77,12 @@ fn same_length<T>(path: &Path, name: &str, values: Vec<T>, wanted: usize) -> Res
     if values.len() == wanted {
         return Ok(values);
     }
-    let cause = format!("`{name}` has {} values, this run needs {wanted}", values.len());
-    Err(Error::Invalid { path: path.to_owned(), cause })
+    let cause = format!(
+        "`{name}` has {} values, this run needs {wanted}",
+        values.len()
+    );
+    Err(Error::Invalid {
+        path: path.to_owned(),
+        cause,
+    })
 }

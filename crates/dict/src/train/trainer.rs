@@ -108,6 +108,11 @@ impl Trainer {
         &self.settings
     }
 
+    /// What it is trained on.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     /// Steps done so far.
     pub fn steps_done(&self) -> u64 {
         self.steps_done
@@ -127,9 +132,18 @@ impl Trainer {
         let schedule = self.settings.at(self.steps_done + 1);
         let (codes, weights) = self.encode(&schedule);
         self.note_firing(&codes, n_rows);
-        forward::error(&self.parameters, &codes, &self.scratch.x, &mut self.scratch.error);
+        forward::error(
+            &self.parameters,
+            &codes,
+            &self.scratch.x,
+            &mut self.scratch.error,
+        );
         let aux = self.aux(&weights);
-        let loss = forward::loss_and_gradient(&mut self.scratch.error, &self.layout, self.settings.distance);
+        let loss = forward::loss_and_gradient(
+            &mut self.scratch.error,
+            &self.layout,
+            self.settings.distance,
+        );
         let penalty = schedule.sparsity / n_rows as f32;
         self.differentiate(&codes, aux.as_ref(), penalty);
         let gradient_norm = backward::gradient_norm(&self.gradients);
@@ -152,20 +166,31 @@ impl Trainer {
     pub fn crosscoder(&self) -> Crosscoder {
         let part = |model: usize, rows: &[f32]| -> Vec<f32> {
             let range = self.layout.models[model].clone();
-            rows.chunks(self.layout.d_total).flat_map(|row| &row[range.clone()]).copied().collect()
+            rows.chunks(self.layout.d_total)
+                .flat_map(|row| &row[range.clone()])
+                .copied()
+                .collect()
         };
         let n_models = self.layout.models.len();
         let n_features = self.settings.n_features;
         let encoder = |model: usize| transpose(&part(model, &self.parameters.encoder), n_features);
-        let unset = if matches!(self.settings.rule, Rule::BatchTopK { .. }) { -1.0 } else { 0.0 };
+        let unset = if matches!(self.settings.rule, Rule::BatchTopK { .. }) {
+            -1.0
+        } else {
+            0.0
+        };
         Crosscoder {
             labels: self.subject.labels.clone(),
             widths: self.subject.widths.clone(),
             n_features,
             encoder: (0..n_models).map(encoder).collect(),
             encoder_bias: self.parameters.encoder_bias.clone(),
-            decoder: (0..n_models).map(|model| part(model, &self.parameters.decoder)).collect(),
-            decoder_bias: (0..n_models).map(|model| part(model, &self.parameters.decoder_bias)).collect(),
+            decoder: (0..n_models)
+                .map(|model| part(model, &self.parameters.decoder))
+                .collect(),
+            decoder_bias: (0..n_models)
+                .map(|model| part(model, &self.parameters.decoder_bias))
+                .collect(),
             normalizer: self.subject.normalizer.clone(),
             threshold: self.threshold.unwrap_or(unset),
             rule: self.settings.rule,
@@ -185,16 +210,26 @@ impl Trainer {
         let n_rows = x[0].len() / self.subject.widths[0];
         assert!(n_rows > 0, "a batch without rows");
         for (rows, width) in x.iter().zip(&self.subject.widths) {
-            assert_eq!(rows.len(), n_rows * width, "the models disagree on the number of rows");
+            assert_eq!(
+                rows.len(),
+                n_rows * width,
+                "the models disagree on the number of rows"
+            );
         }
         let d_total = self.layout.d_total;
         self.scratch.x.resize(n_rows * d_total, 0.0);
-        self.scratch.x.par_chunks_mut(d_total).with_min_len(64).enumerate().for_each(|(row, out)| {
-            for (model, range) in self.layout.models.iter().enumerate() {
-                let width = range.len();
-                self.subject.normalizer[model].apply(&x[model][row * width..][..width], &mut out[range.clone()]);
-            }
-        });
+        self.scratch
+            .x
+            .par_chunks_mut(d_total)
+            .with_min_len(64)
+            .enumerate()
+            .for_each(|(row, out)| {
+                for (model, range) in self.layout.models.iter().enumerate() {
+                    let width = range.len();
+                    self.subject.normalizer[model]
+                        .apply(&x[model][row * width..][..width], &mut out[range.clone()]);
+                }
+            });
         if self.steps_done == 0 {
             self.parameters.decoder_bias = geometric_median(&self.scratch.x, &self.layout);
         }
@@ -212,7 +247,8 @@ impl Trainer {
             Rule::L1 { .. } => select::above(activations, &weights, 0.0),
             Rule::TopK { .. } => select::top_k(activations, &weights, k.round() as usize),
             Rule::BatchTopK { .. } => {
-                let (codes, smallest) = select::batch_top_k(activations, &weights, (k * n_rows as f64) as usize);
+                let (codes, smallest) =
+                    select::batch_top_k(activations, &weights, (k * n_rows as f64) as usize);
                 self.average_threshold(smallest);
                 codes
             }
@@ -222,14 +258,23 @@ impl Trainer {
 
     /// Moving average of the smallest rank value kept: the threshold of inference.
     fn average_threshold(&mut self, smallest: Option<f32>) {
-        let Some(smallest) = smallest.filter(|_| self.steps_done + 1 >= self.settings.threshold_start) else { return };
+        let Some(smallest) =
+            smallest.filter(|_| self.steps_done + 1 >= self.settings.threshold_start)
+        else {
+            return;
+        };
         let decay = self.settings.threshold_decay;
-        self.threshold = Some(self.threshold.map_or(smallest, |old| decay * old + (1.0 - decay) * smallest));
+        self.threshold = Some(
+            self.threshold
+                .map_or(smallest, |old| decay * old + (1.0 - decay) * smallest),
+        );
     }
 
     fn note_firing(&mut self, codes: &Codes, n_rows: usize) {
         self.rows_seen += n_rows as u64;
-        self.silent.iter_mut().for_each(|rows| *rows += n_rows as u64);
+        self.silent
+            .iter_mut()
+            .for_each(|rows| *rows += n_rows as u64);
         for &feature in &codes.features {
             self.silent[feature as usize] = 0;
         }
@@ -237,7 +282,9 @@ impl Trainer {
 
     /// Whether each feature is dead.
     pub(super) fn dead(&self) -> impl Iterator<Item = bool> + '_ {
-        self.silent.iter().map(|&rows| rows >= self.settings.dead_after)
+        self.silent
+            .iter()
+            .map(|&rows| rows >= self.settings.dead_after)
     }
 
     /// The auxiliary loss, when there are dead features and it is asked for.
@@ -247,8 +294,18 @@ impl Trainer {
         if coefficient <= 0.0 || !dead.contains(&true) {
             return None;
         }
-        let aux = Aux { dead: &dead, k: self.settings.aux_k, coefficient, error: &self.scratch.error };
-        aux.forward(&self.parameters, &self.layout, &self.scratch.activations, weights)
+        let aux = Aux {
+            dead: &dead,
+            k: self.settings.aux_k,
+            coefficient,
+            error: &self.scratch.error,
+        };
+        aux.forward(
+            &self.parameters,
+            &self.layout,
+            &self.scratch.activations,
+            weights,
+        )
     }
 
     /// Fills the gradients from the batch in the scratch buffers.
@@ -276,10 +333,19 @@ impl Trainer {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
-            gradient_scale: (f64::from(self.settings.gradient_clip) / (gradient_norm + 1e-6)).min(1.0) as f32,
+            gradient_scale: (f64::from(self.settings.gradient_clip) / (gradient_norm + 1e-6))
+                .min(1.0) as f32,
         };
-        let moments = self.first.parts_mut().into_iter().zip(self.second.parts_mut());
-        let weights = self.parameters.parts_mut().into_iter().zip(self.gradients.parts());
+        let moments = self
+            .first
+            .parts_mut()
+            .into_iter()
+            .zip(self.second.parts_mut());
+        let weights = self
+            .parameters
+            .parts_mut()
+            .into_iter()
+            .zip(self.gradients.parts());
         for ((weights, (_, gradient)), (first, second)) in weights.zip(moments) {
             adam(weights, first, second, gradient, options);
         }
@@ -288,7 +354,10 @@ impl Trainer {
     /// Mean over models of 1 − Σ‖e‖² / Σ‖x − x̄‖².
     fn explained_variance(&self, squared: &[f64]) -> f64 {
         let spread = forward::spread(&self.scratch.x, &self.layout);
-        let shares = squared.iter().zip(spread).map(|(error, total)| 1.0 - error / total.max(f64::MIN_POSITIVE));
+        let shares = squared
+            .iter()
+            .zip(spread)
+            .map(|(error, total)| 1.0 - error / total.max(f64::MIN_POSITIVE));
         shares.sum::<f64>() / squared.len() as f64
     }
 }
@@ -296,7 +365,9 @@ impl Trainer {
 /// Σ f_k · w_k over a batch.
 fn weighted_sum(codes: &Codes, weights: &[f32]) -> f64 {
     let entries = codes.features.iter().zip(&codes.activations);
-    entries.map(|(feature, activation)| f64::from(activation * weights[*feature as usize])).sum()
+    entries
+        .map(|(feature, activation)| f64::from(activation * weights[*feature as usize]))
+        .sum()
 }
 
 /// `[rows, columns]` → `[columns, rows]`.
