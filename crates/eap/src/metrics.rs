@@ -94,6 +94,7 @@ fn share(text: &str) -> Result<f64, String> {
 /// Runs `eap metrics`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (before, after) = (load(&args.before)?, load(&args.after)?);
+    refuse_other_methods([&args.before, &args.after])?;
     let rows = compare(&before, &after, &args.settings).with_context(|| {
         format!(
             "cannot compare {} to {}",
@@ -116,6 +117,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn load(path: &Path) -> anyhow::Result<EdgeMaps> {
     let rows: Vec<Edge> = store::read_table(&[path.to_path_buf()])?;
     EdgeMaps::new(&rows).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Refuses tables that say they were scored in different ways.
+fn refuse_other_methods(paths: [&PathBuf; 2]) -> anyhow::Result<()> {
+    let mut ways: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let files = store::expand(&paths.map(Clone::clone), "parquet")?;
+    for file in files.into_iter().filter(|file| file != Path::new("-")) {
+        let settings = store::table_provenance(&file)?.settings;
+        let named = |key: &str| settings[key].as_str().map(String::from);
+        if let Some((method, metric)) = named("method").zip(named("metric")) {
+            ways.entry(format!("{method} of {metric}")).or_insert(file);
+        }
+    }
+    let found: Vec<String> = ways
+        .iter()
+        .map(|(way, file)| format!("{way} ({})", file.display()))
+        .collect();
+    ensure!(
+        found.len() < 2,
+        "cannot compare scores of different kinds: {}",
+        found.join(", ")
+    );
+    Ok(())
 }
 
 /// The examples two models have in common under one truncation, in the same order.

@@ -1,7 +1,7 @@
 //! A model's own answers as examples: the prompt, and the first tokens of what the model wrote after it.
 //!
-//! The loss of arXiv 2509.21044: L = −(1/T_cut) Σ_{t ≤ T_cut} ln p(answer_t | prompt, answer_{<t}), in nats. The input is the
-//! prompt and the first T_cut − 1 answer tokens. An answer shorter than T_cut is used whole.
+//! The loss of arXiv 2509.21044 is L = −1/n Σ ln p(token | prompt and the tokens before it) in nats over the first n = `T_cut`
+//! answer tokens. The input is the prompt and the first n − 1 of them. An answer shorter than n is used whole.
 
 use anyhow::{Context, ensure};
 use model::Tokenizer;

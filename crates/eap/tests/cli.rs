@@ -1,5 +1,7 @@
 //! The program at its edge: help, exit codes, one line per error.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::process::{Command, Output};
 
 fn eap(arguments: &[&str]) -> Output {

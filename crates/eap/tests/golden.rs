@@ -1,5 +1,7 @@
 //! Scores against those of an independent implementation (see golden/README.md).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 
 use eap::{

@@ -1,5 +1,7 @@
 //! From samples to metrics, as a user runs it, on a tiny model with a tokenizer of words.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -134,7 +136,7 @@ fn own_answers_become_edges_per_example_and_on_average() {
         of(0.3, None)
             .iter()
             .zip(of(0.5, None))
-            .any(|(short, long)| short.score != long.score)
+            .any(|(short, long)| (short.score - long.score).abs() > 1e-9)
     );
     let settings = table_provenance(&folder.path("base.edges.parquet"))
         .unwrap()
@@ -195,6 +197,31 @@ fn an_identical_pair_has_metrics_that_differ_by_zero() {
         );
         assert!(row.before.is_finite() && row.before_low.is_finite());
     }
+}
+
+#[test]
+fn scores_of_two_methods_are_not_compared() {
+    let folder = Folder::new();
+    fs::write(
+        folder.path("pairs.json"),
+        json!([{"clean": [0, 5, 6], "corrupted": [0, 7, 6], "label": [9, 10]}]).to_string(),
+    )
+    .unwrap();
+    for method in ["eap", "eap-zero"] {
+        folder.eap(&format!("score --model m=model --pairs pairs.json --method {method} --per-example -o {method}.parquet"));
+    }
+    let line = "metrics eap.parquet eap-zero.parquet -o metrics.parquet";
+    let output = Command::new(env!("CARGO_BIN_EXE_eap"))
+        .args(line.split(' '))
+        .current_dir(folder.0.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        error.contains("eap-zero of logit-diff") && error.contains("eap of logit-diff"),
+        "{error}"
+    );
 }
 
 #[test]
