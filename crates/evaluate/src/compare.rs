@@ -130,9 +130,9 @@ fn compare(a: &Set, b: &Set, args: &Args) -> Result<Vec<Comparison>> {
         .map(|(task, pairs)| row(task, pairs, (a, b), args))
         .collect();
     let corrected = stats::holm(&rows.iter().map(|row| row.p).collect::<Vec<_>>());
-    rows.iter_mut()
-        .zip(corrected)
-        .for_each(|(row, p)| row.p_holm = p);
+    for (row, p) in rows.iter_mut().zip(corrected) {
+        row.p_holm = p;
+    }
     // One test more, but on the same documents once again: there is nothing to correct it for.
     rows.push(row(
         ALL,

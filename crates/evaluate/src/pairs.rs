@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r##"{"id":7,"target":"12","completion":"so 6+6#12.","extracted":"12","correct":true}"##,
+                r#"{"id":7,"target":"12","completion":"so 6+6#12.","extracted":"12","correct":true}"#,
                 r#"{"completion":"eh","target":"3","extracted":null,"correct":false}"#,
             ]
         );

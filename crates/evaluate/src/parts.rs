@@ -28,12 +28,13 @@ impl Parts {
         }
     }
 
-    /// The answers of a batch that an earlier run finished; none when it did not, or was another run.
-    pub fn read(&self, batch: usize) -> Option<Vec<Sample>> {
+    /// The `n` answers of a batch that an earlier run finished; none when it did not, or was another run.
+    pub fn read(&self, batch: usize, n: usize) -> Option<Vec<Sample>> {
         let path = self.path(batch)?;
         let made_from = store::table_provenance(&path).ok()?;
         // A part that cannot be read is one to make again.
-        (made_from == self.provenance).then(|| store::read_table(&[path]).ok())?
+        let samples: Vec<Sample> = store::read_table(&[path]).ok()?;
+        (made_from == self.provenance && samples.len() == n).then_some(samples)
     }
 
     /// Keeps the answers of a batch.
@@ -110,9 +111,10 @@ mod tests {
         let output = directory.path().join("x.parquet");
         let parts = Parts::beside(&output, &provenance(0));
         parts.write(3, &[sample("a")]).unwrap();
-        assert_eq!(parts.read(3), Some(vec![sample("a")]));
-        assert_eq!(parts.read(4), None);
-        assert_eq!(Parts::beside(&output, &provenance(1)).read(3), None);
+        assert_eq!(parts.read(3, 1), Some(vec![sample("a")]));
+        assert_eq!(parts.read(3, 2), None);
+        assert_eq!(parts.read(4, 1), None);
+        assert_eq!(Parts::beside(&output, &provenance(1)).read(3, 1), None);
         parts.remove().unwrap();
         assert!(!directory.path().join("x.parquet.parts").exists());
     }
@@ -125,14 +127,14 @@ mod tests {
         let path = parts.path(0).unwrap();
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        assert_eq!(parts.read(0), None);
+        assert_eq!(parts.read(0, 1), None);
     }
 
     #[test]
     fn a_pipe_keeps_nothing() {
         let parts = Parts::beside(Path::new("-"), &provenance(0));
         parts.write(0, &[sample("a")]).unwrap();
-        assert_eq!(parts.read(0), None);
+        assert_eq!(parts.read(0, 1), None);
         parts.remove().unwrap();
     }
 }

@@ -134,49 +134,34 @@ fn answers(args: &Args, parts: &Parts) -> Result<Vec<Sample>> {
     ask(&answerer, &questions, args.batch, parts)
 }
 
-/// Asks batch by batch, keeping each that is finished.
+/// Asks batch by batch, keeping each that is finished; the answers in the order of the questions.
 fn ask(
     answerer: &Answerer,
     questions: &[Question],
     size: usize,
     parts: &Parts,
 ) -> Result<Vec<Sample>> {
-    let mut answers: Vec<Option<Sample>> = vec![None; questions.len()];
     let batches = plan(questions, size);
-    let progress = Progress::start(
-        &format!("evaluate {}", answerer.label),
-        questions.len() as u64,
-        "answers",
-    );
+    let title = format!("evaluate {}", answerer.label);
+    let progress = Progress::start(&title, questions.len() as u64, "answers");
+    let mut answers: Vec<(usize, Sample)> = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
-        let kept = parts
-            .read(number)
-            .filter(|samples| samples.len() == batch.len());
-        let samples = if let Some(samples) = kept {
+        let samples = if let Some(samples) = parts.read(number, batch.len()) {
             progress.skip(batch.len() as u64);
             samples
         } else {
             stop_if_asked(number, batches.len())?;
-            let samples = answerer.answer(
-                &batch
-                    .iter()
-                    .map(|index| &questions[*index])
-                    .collect::<Vec<_>>(),
-            )?;
+            let asked: Vec<&Question> = batch.iter().map(|index| &questions[*index]).collect();
+            let samples = answerer.answer(&asked)?;
             parts.write(number, &samples)?;
             progress.advance(batch.len() as u64);
             samples
         };
-        batch
-            .iter()
-            .zip(samples)
-            .for_each(|(index, sample)| answers[*index] = Some(sample));
+        answers.extend(batch.iter().copied().zip(samples));
     }
     progress.finish();
-    Ok(answers
-        .into_iter()
-        .map(|answer| answer.expect("every question is in one batch"))
-        .collect())
+    answers.sort_by_key(|(index, _)| *index);
+    Ok(answers.into_iter().map(|(_, sample)| sample).collect())
 }
 
 fn stop_if_asked(done: usize, all: usize) -> Result<()> {

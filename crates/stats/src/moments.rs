@@ -19,7 +19,7 @@ pub fn standard_error(values: &[f64]) -> f64 {
 }
 
 /// Standard error of the mean of values that come in clusters, such as repeated answers to one question:
-/// √(Σ_c (Σ_{i∈c} (x_i − x̄))²) / n (arXiv 2411.00640, eq. 4). NaN of nothing.
+/// `√(Σ_c (Σ_{i∈c} (x_i − x̄))²) / n` (arXiv 2411.00640, eq. 4). NaN of nothing.
 ///
 /// A cluster lists the indices of its values. Clusters of one give the standard error with divisor n in place of n−1.
 pub fn standard_error_clustered(values: &[f64], clusters: &[Vec<usize>]) -> f64 {

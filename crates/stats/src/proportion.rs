@@ -65,6 +65,7 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -32,7 +32,9 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut before = 0;
     for tied in order.chunk_by(|a, b| values[*a].total_cmp(&values[*b]).is_eq()) {
         let rank = before as f64 + (tied.len() + 1) as f64 / 2.0;
-        tied.iter().for_each(|index| ranks[*index] = rank);
+        for index in tied {
+            ranks[*index] = rank;
+        }
         before += tied.len();
     }
     ranks
