@@ -119,15 +119,17 @@ impl Page {
         );
     }
 
-    /// A definition: a term, its formula, and what to know about it.
-    pub(crate) fn definition(&mut self, term: &str, formula: &str, note: &str) {
-        writeln!(self, "<dl><dt>{}</dt>", escape(term));
-        writeln!(
-            self,
-            r#"<dd><span class="formula">{}</span>{}</dd></dl>"#,
-            escape(formula),
-            escape(note)
-        );
+    /// Definitions: a term, its formula, and what to know about it.
+    pub(crate) fn definitions(&mut self, definitions: &[[&str; 3]]) {
+        writeln!(self, r#"<dl class="defs">"#);
+        for [term, formula, note] in definitions {
+            let (term, formula, note) = (escape(term), typeset(formula), escape(note));
+            writeln!(
+                self,
+                r#"<div><dt>{term}</dt><dd><span class="formula">{formula}</span>{note}</dd></div>"#
+            );
+        }
+        writeln!(self, "</dl>");
     }
 
     /// The whole document.
@@ -268,6 +270,31 @@ impl Table {
     }
 }
 
+/// A formula: `_k` and `_{…}` become subscripts, `^T` and `^{…}` superscripts.
+fn typeset(formula: &str) -> String {
+    let mut out = String::new();
+    let mut rest = formula;
+    while let Some(place) = rest.find(['_', '^']) {
+        let tag = if rest[place..].starts_with('_') {
+            "sub"
+        } else {
+            "sup"
+        };
+        out.push_str(&escape(&rest[..place]));
+        let after = &rest[place + 1..];
+        let (inner, left) = match after
+            .strip_prefix('{')
+            .and_then(|braced| braced.split_once('}'))
+        {
+            Some(parts) => parts,
+            None => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
+        };
+        write!(out, "<{tag}>{}</{tag}>", escape(inner)).expect("writing to a string cannot fail");
+        rest = left;
+    }
+    out + &escape(rest)
+}
+
 fn tag(name: &str, class: &str, text: &str) -> String {
     let attribute = if class.is_empty() {
         String::new()
@@ -302,6 +329,14 @@ mod tests {
             table
                 .html()
                 .contains("<tr><td>a&lt;b</td><td class=\"r\">3</td></tr>")
+        );
+    }
+
+    #[test]
+    fn formulas_have_sub_and_superscripts() {
+        assert_eq!(
+            typeset("d_k^T < f^{after}"),
+            "d<sub>k</sub><sup>T</sup> &lt; f<sup>after</sup>"
         );
     }
 

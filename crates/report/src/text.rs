@@ -113,7 +113,7 @@ fn tidy(estimate: &Estimate, format: impl Fn(f64, usize) -> String) -> String {
         return number(value);
     }
     let size = value.abs().max(low.abs()).max(high.abs());
-    let exponent = if size > 0.0 && !(1e-3..1e6).contains(&size) {
+    let exponent = if size > 0.0 && !(1e-2..1e6).contains(&size) {
         size.log10().floor() as i32
     } else {
         0
@@ -129,7 +129,7 @@ fn tidy(estimate: &Estimate, format: impl Fn(f64, usize) -> String) -> String {
     let decimals = if size == 0.0 {
         0
     } else {
-        precision.clamp(0.0, 4.0) as usize
+        precision.clamp(0.0, 6.0) as usize
     };
     let [value, low, high] = [value, low, high].map(|part| format(part / scale, decimals));
     let power = if exponent == 0 {
@@ -164,6 +164,13 @@ pub(crate) fn probability(p: f64) -> String {
     } else {
         format!("{p:.2}")
     }
+}
+
+/// A p- or q-value in a sentence: `p < 0.001`, `p = 0.012`.
+pub(crate) fn p_words(p: f64) -> String {
+    let text = probability(p);
+    text.strip_prefix('<')
+        .map_or_else(|| format!("p = {text}"), |bound| format!("p < {bound}"))
 }
 
 /// `a`, `a and b`, `a, b and c`.

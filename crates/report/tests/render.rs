@@ -145,13 +145,13 @@ fn accuracies_and_effects_are_the_hand_computed_ones() {
         html.contains("90.0 % → 30.0 % of 10 documents, −60.0 ["),
         "change"
     );
-    assert!(html.contains("2 random sets −5.0 ["), "random");
+    assert!(html.contains(" points against −5.0 ["), "random");
     assert!(html.contains("selected − random −55.0 ["), "excess");
     assert!(
-        html.contains("Key samples: 100.0 % → 25.0 % of 8 documents, −75.0 ["),
+        html.contains("On 8 key samples (100.0 % right before): −75.0 ["),
         "keys"
     );
-    assert!(html.contains("beyond 2 of 2 sets"), "beyond");
+    assert!(html.contains("beyond 2 of 2."), "beyond");
     assert!(
         !html.contains("class=\"planted\""),
         "nothing says that this is the lab suite"

@@ -156,13 +156,13 @@ fn sentence(pair: &(String, String), title: &str, rows: &[&&Comparison]) -> Stri
     let who = format!("{} → {}", pair.0, pair.1);
     if let [row] = rows {
         return format!(
-            "{who}, {}: {} points on {} ({} answers turned right and {} wrong, Holm p {}).",
+            "{who}, {}: {} points on {} ({} answers turned right and {} wrong, Holm {}).",
             group_name(title),
             text::with_interval(&difference(row), text::points),
             row.task,
             row.wrong_to_right,
             row.right_to_wrong,
-            text::probability(row.p_holm)
+            text::p_words(row.p_holm)
         );
     }
     let moved = |up: bool| {

@@ -43,16 +43,27 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         figure(report, page, &metrics);
         sweep(report, page, &metrics);
         let alpha = shown_alpha(&metrics);
-        let (shown, others): (Vec<&Metric>, Vec<&Metric>) =
+        let (shown, mut others): (Vec<&Metric>, Vec<&Metric>) =
             metrics.iter().partition(|metric| metric.row.alpha == alpha);
         let caption = "Circuit metrics with bootstrap intervals over examples; the difference is paired. All: structural zeros of the matrix \
                        included, as in arXiv 2509.21044; real: existing edges only";
         page.table(
-            &table(&shown),
+            &table(&shown, false),
             &format!("{caption}; {}.", alpha_text(alpha)),
         );
         if !others.is_empty() {
-            page.folded(&table(&others), "The same at the other lengths of answers.");
+            others.sort_by(|a, b| {
+                place(a).cmp(&place(b)).then(
+                    a.row
+                        .alpha
+                        .unwrap_or(1.0)
+                        .total_cmp(&b.row.alpha.unwrap_or(1.0)),
+                )
+            });
+            page.folded(
+                &table(&others, true),
+                "The same at the other lengths of answers.",
+            );
         }
     }
     edges::write(report, page);
@@ -78,16 +89,10 @@ fn metrics(report: &Report) -> Vec<Metric<'_>> {
             })
         })
         .collect();
-    let place = |name: &str| {
-        METRICS
-            .iter()
-            .position(|metric| metric.0 == name)
-            .unwrap_or(METRICS.len())
-    };
     all.sort_by(|a, b| {
         let key = |m: &Metric| {
             (
-                place(&m.row.metric),
+                place(m),
                 m.row.metric.clone(),
                 m.is_null,
                 report.cast.rank(&m.row.after_model),
@@ -102,6 +107,14 @@ fn metrics(report: &Report) -> Vec<Metric<'_>> {
         )
     });
     all
+}
+
+/// Where a metric stands among the others.
+fn place(metric: &Metric) -> usize {
+    let known = METRICS
+        .iter()
+        .position(|known| known.0 == metric.row.metric);
+    known.unwrap_or(METRICS.len())
 }
 
 impl Metric<'_> {
@@ -313,11 +326,10 @@ fn sweep_panel(report: &Report, metrics: &[Metric], metric: &str) -> String {
     plot.draw()
 }
 
-fn table(metrics: &[&Metric]) -> Table {
+fn table(metrics: &[&Metric], names_alpha: bool) -> Table {
     let columns = [
         "pair",
         "entries",
-        "answers",
         "n>",
         "before>",
         "after>",
@@ -325,16 +337,21 @@ fn table(metrics: &[&Metric]) -> Table {
         "relative, %>",
     ];
     let mut table = Table::new(&columns);
-    let mut group = "";
+    let mut group = String::new();
     for metric in metrics {
-        if metric.row.metric != group {
-            group = &metric.row.metric;
-            table.group(name(group));
+        let alpha = if names_alpha {
+            format!(", {}", alpha_text(metric.row.alpha))
+        } else {
+            String::new()
+        };
+        let title = format!("{}{alpha}", name(&metric.row.metric));
+        if title != group {
+            table.group(&title);
+            group = title;
         }
         table.row(&[
             metric.pair(),
             metric.row.entries.clone(),
-            alpha_text(metric.row.alpha),
             metric.row.n.to_string(),
             text::estimate(&metric.before()),
             text::estimate(&metric.after()),

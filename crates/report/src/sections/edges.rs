@@ -33,13 +33,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     let pairs = pairs(report, &scores);
     let Some(first) = scores.first() else { return };
     page.heading("Where the edges changed");
-    let mut maps = Vec::new();
-    for pair in &pairs {
-        maps.extend([base_map(&pair.before), difference_map(pair)]);
-    }
-    if pairs.is_empty() {
-        maps.push(base_map(first));
-    }
+    let maps = maps(first, &pairs);
     let n: Vec<String> = pairs
         .iter()
         .map(|pair| format!("{} {}", pair.title(), pair.after.n_examples()))
@@ -136,6 +130,13 @@ impl<'a> Pair<'a> {
 
     fn title(&self) -> String {
         format!("{} → {}", self.before.model, self.after.model)
+    }
+
+    /// Change of mean |score| between blocks.
+    fn change(&self) -> Map {
+        Map::of(&self.before, |source, target| {
+            Some(self.after.cell(source, target)? - self.before.cell(source, target)?)
+        })
     }
 
     /// The edges with the largest change: the edge, |scores| before, |scores| after.
@@ -256,53 +257,85 @@ fn blocks(scores: &Scores, of: fn(Name) -> &str) -> Vec<String> {
     all
 }
 
-fn base_map(base: &Scores) -> String {
-    map(
-        base,
-        &format!("{}: mean |score|", base.model),
-        false,
-        |source, target| base.cell(source, target),
-    )
-}
-
-fn difference_map(pair: &Pair) -> String {
-    let title = format!(
-        "{} − {}: change of mean |score|",
-        pair.after.model, pair.before.model
-    );
-    let change = |source: &str, target: &str| {
-        Some(pair.after.cell(source, target)? - pair.before.cell(source, target)?)
-    };
-    map(&pair.before, &title, true, change)
-}
-
-fn map(
-    base: &Scores,
-    title: &str,
-    diverging: bool,
-    cell: impl Fn(&str, &str) -> Option<f64>,
-) -> String {
-    let sources = blocks(base, |edge| edge.0);
-    let targets = blocks(base, |edge| edge.1);
-    let cells = sources
-        .iter()
-        .map(|source| targets.iter().map(|target| cell(source, target)).collect());
-    let width = if targets.len() > 14 { 520.0 } else { 344.0 };
-    Heat {
-        title: title.to_owned(),
-        cells: cells.collect(),
-        rows: sources,
-        columns: targets,
-        diverging,
-        full: None,
-        format: if diverging {
-            text::signed
-        } else {
-            text::number
-        },
-        width,
+/// The base's scores, once for every set of examples, and then the changes, all on one scale.
+fn maps(first: &Scores, pairs: &[Pair]) -> Vec<String> {
+    let mut bases: Vec<&Scores> = pairs.iter().map(|pair| &pair.before).collect();
+    bases.dedup_by_key(|scores| (scores.file, scores.n_examples()));
+    if bases.is_empty() {
+        bases.push(first);
     }
-    .draw()
+    let sizes: Vec<Map> = bases
+        .iter()
+        .map(|base| Map::of(base, |source, target| base.cell(source, target)))
+        .collect();
+    let changes: Vec<Map> = pairs.iter().map(Pair::change).collect();
+    let drawn = sizes
+        .iter()
+        .zip(&bases)
+        .map(|(map, base)| map.draw(&format!("{}: mean |score|", base.model), None));
+    let full = changes.iter().map(Map::largest).fold(0.0, f64::max);
+    let title = |pair: &Pair| {
+        format!(
+            "{} − {}: change of mean |score|",
+            pair.after.model, pair.before.model
+        )
+    };
+    let differences = changes
+        .iter()
+        .zip(pairs)
+        .map(|(map, pair)| map.draw(&title(pair), Some(full)));
+    drawn.chain(differences).collect()
+}
+
+/// A value for every pair of blocks.
+struct Map {
+    sources: Vec<String>,
+    targets: Vec<String>,
+    cells: Vec<Vec<Option<f64>>>,
+}
+
+impl Map {
+    fn of(scores: &Scores, cell: impl Fn(&str, &str) -> Option<f64>) -> Self {
+        let (sources, targets) = (blocks(scores, |edge| edge.0), blocks(scores, |edge| edge.1));
+        let row = |source: &String| targets.iter().map(|target| cell(source, target)).collect();
+        Self {
+            cells: sources.iter().map(row).collect(),
+            sources,
+            targets,
+        }
+    }
+
+    fn largest(&self) -> f64 {
+        self.cells
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|value| value.abs())
+            .fold(0.0, f64::max)
+    }
+
+    /// Differences around zero when a fullest shade is given, else sizes.
+    fn draw(&self, title: &str, full: Option<f64>) -> String {
+        Heat {
+            title: title.to_owned(),
+            rows: self.sources.clone(),
+            columns: self.targets.clone(),
+            cells: self.cells.clone(),
+            diverging: full.is_some(),
+            full,
+            format: if full.is_some() {
+                text::signed
+            } else {
+                text::number
+            },
+            width: if self.targets.len() > 14 {
+                520.0
+            } else {
+                344.0
+            },
+        }
+        .draw()
+    }
 }
 
 fn table(pairs: &[Pair]) -> Table {
@@ -322,7 +355,7 @@ fn table(pairs: &[Pair]) -> Table {
         for (edge, before, after) in pair.largest_changes() {
             let difference = stats::bootstrap_difference(&before, &after, stats::DRAWS, SEED);
             let shown = if after.len() > 1 {
-                text::with_interval(&difference, text::signed)
+                text::signed_estimate(&difference)
             } else {
                 text::signed(difference.value)
             };

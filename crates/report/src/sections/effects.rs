@@ -2,7 +2,7 @@
 
 use super::changes::{self, Change, Intervention, Key};
 use super::effects_sweep::{is_shown, sweeps};
-use super::effects_table::{other_controls, table};
+use super::effects_table::{other_controls, tables};
 use super::{Report, group_name, options, side};
 use crate::answers::Split;
 use crate::html::Page;
@@ -47,7 +47,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         figure(report, page, one, &keys);
     }
     sweeps(report, page, &all, &tuning);
-    table(report, page, &shown, &keys);
+    tables(report, page, &shown, &keys);
     other_controls(report, page, &shown);
     let touched = report
         .tables
@@ -111,39 +111,38 @@ fn reading(report: &Report, one: &Intervention, keys: &BTreeSet<Key>) -> Vec<Str
     let sentences = groups.iter().filter_map(|(title, tasks)| {
         let change = one.change(tasks, None, one.main_control())?;
         let on_keys = one.change(tasks, Some(keys), one.main_control());
-        let title = group_name(&title);
-        let keys = on_keys.map_or_else(
-            || "There are no key samples.".to_owned(),
-            |change| format!("Key samples: {}.", describe(&change)),
-        );
+        let on_keys = on_keys.map_or_else(String::new, |change| {
+            format!(
+                " On {} ({} % right before): {}.",
+                text::plural(change.n, "key sample"),
+                text::percent(change.before),
+                beside(&change)
+            )
+        });
         Some(format!(
-            "{}, {title}: {}. {} {}",
+            "{}, {}: {} % → {} % of {}, {}. {}{on_keys}",
             name(one),
-            describe(&change),
-            verdict(&change),
-            keys
+            group_name(title),
+            text::percent(change.before),
+            text::percent(change.after),
+            text::plural(change.n, "document"),
+            beside(&change),
+            verdict(&change)
         ))
     });
     sentences.collect()
 }
 
-fn describe(change: &Change) -> String {
-    let control = change.control.as_ref().map_or_else(
-        || "no control sets".to_owned(),
-        |control| {
-            format!(
-                "{} {}",
-                text::plural(control.members.len(), "random set"),
-                text::with_interval(&control.mean, text::points)
-            )
-        },
-    );
+/// The change beside that of the controls.
+fn beside(change: &Change) -> String {
+    let selected = text::with_interval(&change.selected, text::points);
+    let Some(control) = &change.control else {
+        return format!("{selected} points, no control sets");
+    };
+    let sets = text::plural(control.members.len(), "random set");
     format!(
-        "{} % → {} % of {} documents, {} points; {control}",
-        text::percent(change.before),
-        text::percent(change.after),
-        text::count(change.n),
-        text::with_interval(&change.selected, text::points)
+        "{selected} points against {} under {sets}",
+        text::with_interval(&control.mean, text::points)
     )
 }
 
@@ -153,20 +152,17 @@ fn verdict(change: &Change) -> String {
         return "Without controls this says nothing about these features in particular.".to_owned();
     };
     let excess = format!(
-        "(selected − random {} points)",
+        "(selected − random {})",
         text::with_interval(&control.excess, text::points)
     );
     match (side(&change.selected), side(&control.excess)) {
         (0, 0) => format!("No clear effect {excess}."),
-        (_, 0) => format!("The change is no larger than that of matched random features {excess}."),
+        (_, 0) => format!("No more than matched random features do {excess}."),
         (_, side) => {
-            let beyond = control
-                .members
-                .iter()
-                .filter(|member| (change.selected.value - **member) * f64::from(side) > 0.0)
-                .count();
+            let beyond = |member: &&f64| (change.selected.value - **member) * f64::from(side) > 0.0;
+            let beyond = control.members.iter().filter(beyond).count();
             format!(
-                "The selected features do more than matched random ones {excess}, beyond {beyond} of {} sets.",
+                "More than matched random features do {excess}, beyond {beyond} of {}.",
                 control.members.len()
             )
         }

@@ -78,7 +78,7 @@ pub(super) fn sweeps(
     if !panels.is_empty() {
         let legend: Vec<_> = (0..)
             .zip(report.roles.groups(&report.answers.tasks()))
-            .map(|(i, (title, _))| (group_name(&title).to_owned(), Style::nth(i + 2)))
+            .map(|(i, (title, _))| (group_name(&title).to_owned(), Style::nth(i + 5)))
             .collect();
         let caption = format!(
             "Change of accuracy over the strength α, by what the tasks were used for, with 95 % bootstrap intervals over documents; dashed: \
@@ -113,7 +113,7 @@ fn sweep_panel(
     let groups = report.roles.groups(&report.answers.tasks());
     let mut series = Vec::new();
     for ((index, (_, tasks)), aside) in groups.iter().enumerate().zip(lines::asides(groups.len())) {
-        let style = Style::nth(index + 2);
+        let style = Style::nth(index + 5);
         let points = |of: fn(Change) -> Option<Estimate>| {
             let point = |one: &&Intervention| {
                 let change = one.change(tasks, None, one.main_control())?;

@@ -7,24 +7,35 @@ use crate::html::{Page, Table};
 use crate::text;
 use std::collections::BTreeSet;
 
-/// Every task by itself and every group together, all documents beside key samples.
-pub(super) fn table(
+/// Every task by itself and every group together: all documents, then key samples.
+pub(super) fn tables(
     report: &Report,
     page: &mut Page,
     shown: &[&Intervention],
     keys: &BTreeSet<Key>,
 ) {
+    let all = table(report, shown, None);
+    let on_keys = table(report, shown, Some(keys));
+    if !all.is_empty() {
+        page.table(
+            &all,
+            "Effects on all documents: accuracy without and with the intervention, the paired change, the same for the matched random sets \
+             (mean), and the difference of the two, in percentage points with bootstrap intervals.",
+        );
+    }
+    if !on_keys.is_empty() {
+        page.table(&on_keys, "The same on key samples: the base wrong and the model after right, without intervention.");
+    }
+}
+
+fn table(report: &Report, shown: &[&Intervention], keys: Option<&BTreeSet<Key>>) -> Table {
     let columns = [
         "task",
         "n>",
         "before, %>",
         "after, %>",
-        "change, points>",
-        "random>",
-        "selected − random>",
-        "key n>",
-        "change>",
-        "random>",
+        "selected, points>",
+        "random, points>",
         "selected − random>",
     ];
     let mut table = Table::new(&columns);
@@ -36,51 +47,31 @@ pub(super) fn table(
                     table.row(&cells);
                 }
             }
+            let together = format!("{}, together", group_name(&title));
             if tasks.len() > 1
-                && let Some(cells) = cells(
-                    one,
-                    &format!("{}, together", group_name(&title)),
-                    &tasks,
-                    keys,
-                )
+                && let Some(cells) = cells(one, &together, &tasks, keys)
             {
                 table.strong(&cells);
             }
         }
     }
-    if !table.is_empty() {
-        page.table(
-            &table,
-            "Effects per task: all documents, then key samples, in percentage points with paired bootstrap intervals. Random: mean over the \
-             matched random sets.",
-        );
-    }
+    table
 }
 
 fn cells(
     one: &Intervention,
     label: &str,
     tasks: &[String],
-    keys: &BTreeSet<Key>,
+    keys: Option<&BTreeSet<Key>>,
 ) -> Option<Vec<String>> {
-    let all = one.change(tasks, None, one.main_control())?;
-    let on_keys = one.change(tasks, Some(keys), one.main_control());
+    let change = one.change(tasks, keys, one.main_control())?;
     let mut cells = vec![
         label.to_owned(),
-        text::count(all.n),
-        text::percent(all.before),
-        text::percent(all.after),
+        text::count(change.n),
+        text::percent(change.before),
+        text::percent(change.after),
     ];
-    cells.extend(three(&all));
-    cells.push(
-        on_keys
-            .as_ref()
-            .map_or_else(|| "0".to_owned(), |change| text::count(change.n)),
-    );
-    cells.extend(on_keys.map_or_else(
-        || [text::NONE, text::NONE, text::NONE].map(str::to_owned),
-        |change| three(&change),
-    ));
+    cells.extend(three(&change));
     Some(cells)
 }
 

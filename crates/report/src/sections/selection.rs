@@ -183,7 +183,7 @@ fn score_table(rows: &[&Selection], scores: &Scores) -> Table {
                         low: score.score_low,
                         high: score.score_high,
                     };
-                    text::with_interval(&estimate, text::number)
+                    text::estimate(&estimate)
                 },
             )
         };
@@ -330,9 +330,8 @@ fn known(table: &Rows<Selection>, rows: &[&Selection]) -> Vec<String> {
     let sentence = |(name, set): (&str, BTreeSet<u32>)| {
         let common = chosen.intersection(&set).count();
         format!(
-            "Of the {} in the set `{name}`, {common} are selected; of the {} selected, {common} are in it.",
-            text::plural(set.len(), "feature"),
-            chosen.len()
+            "Set `{name}`: {}, {common} of them selected.",
+            text::plural(set.len(), "feature")
         )
     };
     others.into_iter().map(sentence).collect()

@@ -122,10 +122,12 @@ fn linear_ticks(low: f64, high: f64, n: usize) -> Vec<f64> {
 fn nice_step(raw: f64) -> f64 {
     let power = 10f64.powf(raw.log10().floor());
     let share = raw / power;
-    let factor = [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|factor| share <= factor * 1.001)
-        .unwrap_or(10.0);
+    let factor = match share {
+        share if share < 1.5 => 1.0,
+        share if share < 3.5 => 2.0,
+        share if share < 7.5 => 5.0,
+        _ => 10.0,
+    };
     factor * power
 }
 

@@ -238,7 +238,13 @@ impl Fixture {
     }
 
     /// Answers of one arm; document `i` is the harder the larger `i`, so that arms agree on which are right.
-    pub(crate) fn answers(&mut self, model: &str, arm: &str, split: &str, rates: [f64; 8]) -> Vec<Sample> {
+    pub(crate) fn answers(
+        &mut self,
+        model: &str,
+        arm: &str,
+        split: &str,
+        rates: [f64; 8],
+    ) -> Vec<Sample> {
         let mut rows = Vec::new();
         for (task, rate) in TASKS.iter().zip(rates) {
             for doc in 0..self.n_docs {
