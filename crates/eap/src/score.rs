@@ -45,11 +45,11 @@ pub struct Args {
     /// Model to score, as LABEL=DIRECTORY
     #[arg(long, value_name = "LABEL=DIR")]
     pub model: cli::Labelled,
-    /// Its answers: a samples table, a directory of parts or a glob; `-` is stdin
-    #[arg(long, value_name = "FILE")]
+    /// Its answers: samples tables, a directory of parts or a glob; `-` is stdin
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     pub samples: Vec<PathBuf>,
-    /// Answers of the models it is compared to; repeat for several
-    #[arg(long, value_name = "FILE", requires = "samples")]
+    /// Answers of the models it is compared to, one table or several
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "samples")]
     pub against: Vec<PathBuf>,
     /// Clean and corrupted sequences instead of answers
     #[arg(long, value_name = "FILE")]

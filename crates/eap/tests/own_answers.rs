@@ -154,7 +154,7 @@ fn both_models_of_a_comparison_are_scored_on_the_same_documents() {
     let documents = |label: &str, other: &str| {
         let file = format!("{label}.edges.parquet");
         folder.eap(&format!(
-            "score --model {label}=model --samples {label}.samples.parquet --against {other}.samples.parquet -n 5 -o {file}"
+            "score --model {label}=model --samples {label}.samples.parquet --against {other}.samples.parquet {label}.samples.parquet -n 5 -o {file}"
         ));
         let mut documents: Vec<_> = folder
             .edges(&file)
