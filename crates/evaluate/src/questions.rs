@@ -7,11 +7,11 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tasks::Item;
 
-/// Reads the items of every file, directory or glob, the first `limit` of each task.
+/// Reads the items of every file, directory, glob or `-`, the first `limit` of each task.
 pub fn read(paths: &[PathBuf], limit: Option<usize>) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for path in store::expand(paths, "jsonl")? {
-        items.extend(tasks::read_items(&path)?);
+        items.extend(tasks::read_items_from(store::open_input(&path)?, &path)?);
     }
     refuse_repetition(&items)?;
     Ok(limited(items, limit.unwrap_or(usize::MAX)))

@@ -27,7 +27,7 @@ pub struct Args {
     /// Model directory with its role: LABEL=DIR
     #[arg(long)]
     model: Labelled,
-    /// Task files: .jsonl files, directories, globs
+    /// Task files: .jsonl files, directories, globs, or - for stdin
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     #[serde(skip)]
     tasks: Vec<PathBuf>,

@@ -351,6 +351,29 @@ fn a_comparison_counts_who_went_which_way() {
 }
 
 #[test]
+fn tables_and_tasks_go_through_pipes() {
+    let folder = Folder::new();
+    let run = "run -q --model base=base --limit 3 --max-new-tokens 4";
+    let program = env!("CARGO_BIN_EXE_evaluate");
+    let pipe = format!(
+        "cat short.test.jsonl | {program} {run} --tasks - -o - \
+         | {program} grade -q - --tasks short.test.jsonl -o - | cat > piped.parquet"
+    );
+    let done = Command::new("sh")
+        .args(["-c", &pipe])
+        .current_dir(folder.0.path())
+        .output()
+        .unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+    folder.well(&format!("{run} --tasks short.test.jsonl -o plain.parquet"));
+    assert_eq!(
+        folder.samples("piped.parquet"),
+        folder.samples("plain.parquet")
+    );
+    assert!(!folder.path("-.parts").exists());
+}
+
+#[test]
 fn a_truncated_model_is_one_line_with_its_name() {
     let folder = Folder::new();
     let path = folder.path("base/model.safetensors");

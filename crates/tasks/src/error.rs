@@ -1,7 +1,7 @@
 //! What can be wrong with a task file or a suite's settings.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error that names the file, or the task, it is about.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,14 @@ pub enum Error {
         /// Distinct prompts asked for.
         wanted: usize,
     },
+}
+
+impl Error {
+    /// Names the file an I/O error concerns.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
 }
 
 /// The result of everything here that can fail.

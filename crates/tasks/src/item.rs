@@ -1,7 +1,7 @@
 //! One question with its answer, as a line of a `.jsonl` file.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -34,18 +34,19 @@ pub struct Item {
 
 /// Reads the items of one `.jsonl` file, in order. Empty lines are passed over, an empty file is an error.
 pub fn read_items(path: &Path) -> Result<Vec<Item>> {
-    let read_error = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(read_error)?;
+    let file = File::open(path).map_err(Error::read(path))?;
+    read_items_from(file, path)
+}
+
+/// [`read_items`] from what is open already, such as stdin; `path` is what errors call it.
+pub fn read_items_from(source: impl Read, path: &Path) -> Result<Vec<Item>> {
     let mut items = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(read_error)?;
+    for (number, line) in (1..).zip(BufReader::new(source).lines()) {
+        let line = line.map_err(Error::read(path))?;
         if !line.trim().is_empty() {
             items.push(parse(&line).map_err(|source| Error::Line {
                 path: path.to_owned(),
-                line: index + 1,
+                line: number,
                 source,
             })?);
         }

@@ -19,4 +19,4 @@ pub mod lab;
 
 pub use error::{Error, Result};
 pub use grade::{Grader, Verdict, grade};
-pub use item::{Item, read_items, write_items};
+pub use item::{Item, read_items, read_items_from, write_items};
