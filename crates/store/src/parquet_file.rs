@@ -38,7 +38,9 @@ pub(crate) fn properties(
 /// A Parquet file being written, which exists only when it is finished.
 pub(crate) struct Writer {
     path: PathBuf,
-    out: ArrowWriter<AtomicFile>,
+    file: AtomicFile,
+    /// Writes to a second handle of `file`: its own way to give the first one back loses the system's error.
+    out: ArrowWriter<File>,
 }
 
 impl Writer {
@@ -48,11 +50,13 @@ impl Writer {
         properties: WriterProperties,
     ) -> Result<Self> {
         refuse_terminal(path)?;
-        let file = AtomicFile::create(path)?;
+        let mut file = AtomicFile::create(path)?;
+        let handle = file.file_mut().try_clone().map_err(Error::write(path))?;
         let out =
-            ArrowWriter::try_new(file, schema, Some(properties)).map_err(write_error(path))?;
+            ArrowWriter::try_new(handle, schema, Some(properties)).map_err(write_error(path))?;
         Ok(Self {
             path: path.to_owned(),
+            file,
             out,
         })
     }
@@ -61,9 +65,9 @@ impl Writer {
         self.out.write(batch).map_err(write_error(&self.path))
     }
 
-    pub(crate) fn finish(self) -> Result<()> {
-        let file = self.out.into_inner().map_err(write_error(&self.path))?;
-        file.commit()
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.out.finish().map_err(write_error(&self.path))?;
+        self.file.commit()
     }
 }
 

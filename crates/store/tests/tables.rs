@@ -9,7 +9,7 @@ use arrow::array::{
     RecordBatch, StringArray, UInt32Array,
 };
 use arrow::datatypes::Int32Type;
-use common::{cut, directory, line, provenance};
+use common::{cut, directory, line, provenance, put};
 use parquet::arrow::ArrowWriter;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
@@ -353,7 +353,7 @@ fn no_damage_makes_a_panic() {
     for at in 0..whole.len() {
         let mut damaged = whole.clone();
         damaged[at] ^= [0x01, 0x80, 0xff][at % 3];
-        fs::write(&path, damaged).unwrap();
+        put(&path, &damaged);
         if let Err(error) = read_table::<Token>(std::slice::from_ref(&path)) {
             assert!(error.to_string().contains(path.to_str().unwrap()));
         }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{cut, directory, line, provenance};
+use common::{cut, directory, line, provenance, put};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype as Format, TensorView};
 use std::collections::{BTreeMap, HashMap};
@@ -200,7 +200,7 @@ fn no_damage_makes_a_panic() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x04;
         let damaged_path = dir.path().join("b.safetensors");
-        fs::write(&damaged_path, damaged).unwrap();
+        put(&damaged_path, &damaged);
         if let Ok(file) = TensorFile::open(&damaged_path) {
             for name in file.names() {
                 drop((file.f32(&name), file.i64(&name)));

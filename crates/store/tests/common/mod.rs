@@ -46,12 +46,18 @@ pub fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// Writes a new file; writing over an old one would wait for the disk each time.
+pub fn put(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).ok();
+    fs::write(path, bytes).unwrap();
+}
+
 /// The first `n` bytes of a file, as another file.
 pub fn cut(path: &Path, n: usize) -> PathBuf {
     let cut = path.with_file_name(format!(
         "cut.{}",
         path.extension().unwrap().to_str().unwrap()
     ));
-    fs::write(&cut, &fs::read(path).unwrap()[..n]).unwrap();
+    put(&cut, &fs::read(path).unwrap()[..n]);
     cut
 }
