@@ -166,11 +166,11 @@ impl Page {
 
     fn block(&mut self, class: &str, sentences: &[String]) {
         if !sentences.is_empty() {
-            let paragraphs: String = sentences
-                .iter()
-                .map(|s| format!("<p>{}</p>", escape(s)))
-                .collect();
-            writeln!(self, r#"<div class="{class}">{paragraphs}</div>"#);
+            writeln!(self, r#"<div class="{class}">"#);
+            for sentence in sentences {
+                writeln!(self, "<p>{}</p>", escape(sentence));
+            }
+            writeln!(self, "</div>");
         }
     }
 
@@ -254,7 +254,7 @@ impl Table {
             .zip(&self.columns)
             .map(|(cell, (_, class))| tag("td", class, cell))
             .collect();
-        self.rows.push_str(&format!("<tr{class}>{cells}</tr>\n"));
+        writeln!(self.rows, "<tr{class}>{cells}</tr>").expect("writing to a string cannot fail");
     }
 
     fn html(&self) -> String {

@@ -92,7 +92,7 @@ pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> S
 
 /// `value [low, high]` with as many digits as the interval is wide, and one power of ten for all three.
 pub(crate) fn estimate(estimate: &Estimate) -> String {
-    tidy(estimate, |value, decimals| fixed(value, decimals))
+    tidy(estimate, fixed)
 }
 
 /// As [`estimate`], with plus signs.

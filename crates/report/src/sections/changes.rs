@@ -45,20 +45,29 @@ pub(crate) struct Control {
 /// Every intervention on the selected set on a split whose model also answered without it.
 pub(crate) fn interventions(report: &Report, split: Split) -> Vec<Intervention<'_>> {
     let answers = &report.answers;
-    let treated = answers
-        .sets
-        .iter()
-        .filter(|set| set.split == split && !set.arm.is_none() && set.arm.control.is_none());
-    treated
-        .filter_map(|treated| {
-            let plain = answers.plain(&treated.model, split)?;
-            Some(Intervention {
+    let is_wanted =
+        |set: &&AnswerSet| set.split == split && !set.arm.is_none() && set.arm.control.is_none();
+    let mut all = Vec::new();
+    for treated in answers.sets.iter().filter(is_wanted) {
+        if let Some(plain) = answers.plain(&treated.model, split) {
+            all.push(Intervention {
                 treated,
                 plain,
                 controls: controls(report, treated),
-            })
-        })
-        .collect()
+            });
+        }
+    }
+    all.sort_by(|a, b| {
+        let place = |one: &Intervention| {
+            (
+                one.treated.arm.operation != "disable",
+                one.treated.arm.operation.clone(),
+            )
+        };
+        let alpha = |one: &Intervention| one.treated.arm.alpha().unwrap_or(0.0);
+        place(a).cmp(&place(b)).then(alpha(a).total_cmp(&alpha(b)))
+    });
+    all
 }
 
 /// Interventions whose model has no answers without them on the same split.
@@ -107,7 +116,7 @@ pub(crate) fn key_samples(report: &Report, split: Split) -> BTreeSet<Key<'_>> {
         .collect()
 }
 
-impl<'a> Intervention<'a> {
+impl Intervention<'_> {
     /// Tasks answered with and without.
     pub(crate) fn tasks(&self) -> Vec<String> {
         self.treated

@@ -89,7 +89,8 @@ impl Family<'_> {
     }
 
     fn title(&self) -> String {
-        format!("{} → {}", self.base(), self.tuned)
+        let joint = if self.is_pair { "" } else { ", joint" };
+        format!("{} → {}{joint}", self.base(), self.tuned)
     }
 
     /// One quantity of every live feature.
@@ -140,13 +141,13 @@ fn figures(report: &Report, page: &mut Page, families: &[Family]) {
     let nulls = families.iter().filter(|family| family.is_null);
     let (pairs, joint): (Vec<&Family>, Vec<&Family>) = (of(true).collect(), of(false).collect());
     let has_pairs = !pairs.is_empty();
-    let mut groups = vec![
-        (pairs, "pairwise crosscoders"),
-        (joint, "the crosscoder of all models"),
+    let mut groups = [
+        (pairs, "pairwise crosscoders", PAIRWISE),
+        (joint, "the crosscoder of all models", JOINT),
     ];
     // The null stands beside the first figure there is.
     groups[usize::from(!has_pairs)].0.extend(nulls);
-    for (group, what) in groups.into_iter().filter(|(group, _)| !group.is_empty()) {
+    for (group, what, how) in groups.into_iter().filter(|(group, ..)| !group.is_empty()) {
         let n = group.iter().map(|family| {
             format!(
                 "{} {}",
@@ -154,9 +155,14 @@ fn figures(report: &Report, page: &mut Page, families: &[Family]) {
                 text::count(family.live.len())
             )
         });
+        let null = if group.iter().any(|family| family.is_null) {
+            " Dashed: an identical pair, the null."
+        } else {
+            ""
+        };
         let caption = format!(
-            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. NRN (L1 norms) \
-             and Δnorm (L2 norms): 0 = base only, 0.5 = shared, 1 = tuned only. Dashed: an identical pair, the null. n = {} features.",
+            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. {how}{null} n = {} \
+             features.",
             n.collect::<Vec<_>>().join(", ")
         );
         let legend: Vec<_> = group
@@ -166,6 +172,10 @@ fn figures(report: &Report, page: &mut Page, families: &[Family]) {
         page.figure(&panels(report, &group), &legend, &caption);
     }
 }
+
+const PAIRWISE: &str =
+    "NRN (L1 norms) and Δnorm (L2 norms): 0 = base only, 0.5 = shared, 1 = tuned only.";
+const JOINT: &str = "NRN: 0 = base only, 0.5 = shared, 1 = tuned only. MAS: share of the tuned model over all models; dotted: an equal share.";
 
 /// The pair's title, marked when it is the null.
 pub(super) fn legend_title(family: &Family) -> String {

@@ -60,13 +60,8 @@ fn describe(family: &Family) -> String {
         String::new()
     };
     format!(
-        "{}{}: median NRN {}; {} % of {} live features lie above {} and {} % below {}.{within}",
+        "{}: median NRN {}; {} % of {} live features lie above {} and {} % below {}.{within}",
         legend_title(family),
-        if family.is_pair {
-            ""
-        } else {
-            " (all models in one crosscoder)"
-        },
         text::fixed(stats::median(&nrn), 3),
         text::with_interval(&family.above(), text::percent),
         text::count(family.live.len()),

@@ -218,27 +218,31 @@ fn neighbours(report: &Report, runs: &[Run]) -> String {
 }
 
 fn variance(report: &Report, runs: &[Run]) -> String {
-    let series = together(report, runs, |run| run.variances());
+    let series = together(report, runs, runs.iter().map(Run::variances));
     plot("Explained variance of the swapped input", None, series)
 }
 
 fn shift(report: &Report, runs: &[Run]) -> String {
-    let series = together(report, runs, |run| run.shifts());
+    let series = together(report, runs, runs.iter().map(Run::shifts));
     plot("Shift of the code from the base", None, series)
 }
 
 /// One quantity of every run, side by side.
-fn together(report: &Report, runs: &[Run], of: impl Fn(&Run) -> Vec<(f64, f64)>) -> Vec<Series> {
-    let one = |(run, aside): (&Run, f64)| Series {
-        points: of(run).into_iter().map(|(x, y)| (x, bare(y))).collect(),
-        style: report.cast.style(&run.series),
-        aside,
-        marks: true,
-    };
-    runs.iter()
-        .zip(lines::asides(runs.len()))
-        .map(one)
-        .collect()
+fn together(
+    report: &Report,
+    runs: &[Run],
+    values: impl Iterator<Item = Vec<(f64, f64)>>,
+) -> Vec<Series> {
+    let mut series = Vec::new();
+    for ((run, values), aside) in runs.iter().zip(values).zip(lines::asides(runs.len())) {
+        series.push(Series {
+            points: values.into_iter().map(|(x, y)| (x, bare(y))).collect(),
+            style: report.cast.style(&run.series),
+            aside,
+            marks: true,
+        });
+    }
+    series
 }
 
 /// A value without an interval.

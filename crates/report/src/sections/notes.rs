@@ -176,7 +176,9 @@ fn choices(report: &Report, page: &mut Page) {
         return;
     }
     page.heading("Where the papers are silent");
-    sentences.iter().for_each(|sentence| page.text(sentence));
+    for sentence in sentences {
+        page.text(sentence);
+    }
     page.text("The settings actually used stand below each section, as the files record them.");
 }
 

@@ -320,7 +320,7 @@ impl Chain {
                 &label(name),
             );
         }
-        canvas.finish()
+        canvas.finish_fixed()
     }
 
     fn columns(&self) -> Vec<Vec<&String>> {

@@ -197,6 +197,9 @@ fn score_table(rows: &[&Selection], scores: &Scores) -> Table {
     table
 }
 
+/// A name and the quantity it stands for.
+type Trait = (&'static str, fn(&Selection) -> f64);
+
 fn matching(table: &Rows<Selection>, selected: &[&Selection]) -> Table {
     let sets = random_sets(table);
     let random: Vec<&Selection> = table
@@ -205,7 +208,7 @@ fn matching(table: &Rows<Selection>, selected: &[&Selection]) -> Table {
         .filter(|row| sets.contains(row.set.as_str()))
         .collect();
     let mut out = Table::new(&["trait", "selected>", "random sets>"]);
-    let traits: [(&str, fn(&Selection) -> f64); 4] = [
+    let traits: [Trait; 4] = [
         ("firing rate, %", |row| row.firing_rate * 100.0),
         ("mean activation", |row| row.mean_activation),
         ("decoder norm", |row| row.decoder_norm),

@@ -91,6 +91,9 @@ pub(crate) fn run_name(file: &str) -> String {
     }
 }
 
+/// What is drawn of a step, and how it is found.
+type Quantity<T> = (&'static str, fn(&T) -> Option<f64>);
+
 fn model_panels(run: &Run) -> Vec<String> {
     let has_reward = run.rows.iter().any(|row| row.reward.is_some());
     let loss = if has_reward {
@@ -98,14 +101,14 @@ fn model_panels(run: &Run) -> Vec<String> {
     } else {
         "loss, nats per token"
     };
-    let values: [(&str, fn(&TrainingStep) -> Option<f64>); 4] = [
+    let values: [Quantity<TrainingStep>; 4] = [
         (loss, |row| Some(row.loss)),
         ("reward", |row| row.reward),
         ("KL to the reference, nats per token", |row| row.kl_nats),
         ("length, tokens", |row| row.length),
     ];
     let stage = run.rows.first().map_or("", |row| &row.stage);
-    let panel = |(what, value): &(&str, fn(&TrainingStep) -> Option<f64>)| {
+    let panel = |(what, value): &Quantity<TrainingStep>| {
         let points = curve(run.rows, |row| (row.step, value(row)));
         panel(
             &format!("{} ({stage}): {what}", run.name),
@@ -125,18 +128,18 @@ fn crosscoders(report: &Report, page: &mut Page) {
             Style::nth(index)
         }
     };
-    let values: [(&str, fn(&CrosscoderStep) -> f64); 3] = [
-        ("loss", |row| row.loss),
+    let values: [Quantity<CrosscoderStep>; 3] = [
+        ("loss", |row| Some(row.loss)),
         ("explained variance of the batch", |row| {
-            row.explained_variance
+            Some(row.explained_variance)
         }),
-        ("dead features, share", |row| row.dead),
+        ("dead features, share", |row| Some(row.dead)),
     ];
-    let draw = |(what, value): &(&str, fn(&CrosscoderStep) -> f64)| {
+    let draw = |(what, value): &Quantity<CrosscoderStep>| {
         let one = |(index, run): (usize, &Rows<CrosscoderStep>)| {
             (
                 style(index, &run.file),
-                curve(&run.rows, |row| (row.step, Some(value(row)))),
+                curve(&run.rows, |row| (row.step, value(row))),
             )
         };
         panel(what, runs.iter().enumerate().map(one).collect())

@@ -120,7 +120,7 @@ impl Canvas {
             px(at.1),
             px(size.0),
             px(size.1),
-            trim(format!("{:.2}", shade.clamp(0.0, 1.0))),
+            trim(&format!("{:.2}", shade.clamp(0.0, 1.0))),
             title_element(title)
         ));
     }
@@ -189,6 +189,11 @@ impl Canvas {
     pub(crate) fn mark(&mut self, at: Point, style: Style, title: &str) {
         let body = mark_element(at, style, title);
         self.body.push_str(&body);
+    }
+
+    /// The finished element, which keeps its size on a narrow screen: it is scrolled, not shrunk.
+    pub(crate) fn finish_fixed(self) -> String {
+        self.finish().replacen("<svg ", r#"<svg class="fixed" "#, 1)
     }
 
     /// The finished element.
@@ -282,17 +287,17 @@ fn through(points: &[Point]) -> String {
 
 /// A pixel coordinate with at most one decimal; a value that is not a number must never reach a file.
 fn px(value: f64) -> String {
-    trim(format!(
+    trim(&format!(
         "{:.1}",
         if value.is_finite() { value } else { 0.0 }
     ))
 }
 
-fn trim(text: String) -> String {
+fn trim(text: &str) -> String {
     let short = if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.')
     } else {
-        &text
+        text
     };
     if short == "-0" {
         "0".to_owned()

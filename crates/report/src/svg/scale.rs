@@ -106,7 +106,7 @@ fn usable(spread: Spread, (low, high): (f64, f64)) -> (f64, f64) {
             low + 0.5 * low.abs().max(1.0),
         ),
         Spread::Count => (0.0, high.max(1.0)),
-        _ => (0.5, 1.5),
+        Spread::Linear => (0.5, 1.5),
     }
 }
 
@@ -173,20 +173,21 @@ mod tests {
             (scale.at(0.0), scale.at(5.0), scale.at(10.0)),
             (100.0, 50.0, 0.0)
         );
-        assert_eq!(scale.at(99.0), 0.0);
+        assert!(scale.at(99.0).abs() < 1e-12);
     }
 
     #[test]
     fn ticks_are_round_numbers_inside() {
         let scale = Scale::linear((-0.13, 1.0), (0.0, 1.0));
-        assert_eq!(
-            scale.ticks(6),
-            [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
-        );
-        assert_eq!(scale.label(0.6000000000000001, 6), "0.6");
+        let labels: Vec<String> = scale
+            .ticks(6)
+            .into_iter()
+            .map(|tick| scale.label(tick, 6))
+            .collect();
+        assert_eq!(labels, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         let counts = Scale::new(Spread::Count, (0.0, 4096.0), (0.0, 1.0));
         assert_eq!(counts.ticks(5), [0.0, 1.0, 10.0, 100.0, 1000.0]);
-        assert_eq!(counts.at(0.0), 0.0);
+        assert!(counts.at(0.0).abs() < 1e-12);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Fixture {
             0.5 + spread * self.normal()
         };
         let nrn = nrn.clamp(0.0, 1.0);
-        let dead = feature % 25 == 0;
+        let dead = feature.is_multiple_of(25);
         let delta_norm = if nrn >= 0.5 {
             0.5 * (2.0 - (1.0 - nrn) / nrn)
         } else {

@@ -149,7 +149,7 @@ impl Fixture {
                 (0.1 + 0.9 / (1.0 + (-14.0 * (done - 0.3)).exp()) + noise).clamp(0.0, 1.0)
             }),
             kl_nats: is_rl.then(|| 0.08 * done + noise.abs() * 0.1),
-            length: is_rl.then(|| 6.0 + 9.0 * done + 10.0 * noise),
+            length: is_rl.then_some(6.0 + 9.0 * done + 10.0 * noise),
         }
     }
 
