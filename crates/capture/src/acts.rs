@@ -4,7 +4,7 @@ use crate::documents::{self, Document, Reader};
 use crate::filter::Filter;
 use crate::models::Source;
 use crate::plan::Plan;
-use crate::{bytes, device, forward, models};
+use crate::{device, forward, models};
 use anyhow::{Context, ensure};
 use cli::{Labelled, Progress, Shard, Stopped};
 use model::{DType, Hook, Model};
@@ -29,7 +29,7 @@ pub struct Args {
     /// Model to run, as often as there are models; all must share one tokenizer
     #[arg(long = "model", value_name = "LABEL=DIR", required = true)]
     models: Vec<Labelled>,
-    /// Hook to capture: resid_post.12, resid_post.0.5 (a share of the depth), attn_out.3, embed, logits, …
+    /// Hook to capture: `resid_post.12`, `resid_post.0.5` (a share of the depth), `attn_out.3`, `embed`, `logits`, …
     #[arg(
         long = "hook",
         value_name = "HOOK",
@@ -385,9 +385,4 @@ impl Args {
     pub(crate) fn compute_size(&self) -> u64 {
         if self.compute == "f32" { 4 } else { 2 }
     }
-}
-
-/// The words for a disk size of the activations, per line of the estimate.
-pub(crate) fn line(label: &str, hook: &str, rows: usize, width: usize, size: u64) -> String {
-    format!("{label}\t{hook}\t[{rows}, {width}]\t{}\n", bytes(size))
 }

@@ -1,6 +1,6 @@
 //! `--dry-run`: what a capture reads, writes and needs.
 
-use crate::acts::{Args, line};
+use crate::acts::Args;
 use crate::bytes;
 use crate::forward::width_of;
 use crate::models::Source;
@@ -10,22 +10,27 @@ use std::path::Path;
 
 /// Rows, then a line per model and hook, then disk and memory.
 pub fn text(args: &Args, sources: &[Source], hooks: &[Hook], plan: &Plan) -> String {
-    let mut text = format!("{}\n", args.describe(plan));
+    let mut lines = vec![args.describe(plan)];
     let mut disk = 0;
     for source in sources {
         for &hook in hooks {
             let width = width_of(&source.config, hook);
             let size = args.stored(plan, width);
             disk += size;
-            text += &line(&source.label, &hook.to_string(), plan.n_rows(), width, size);
+            let (label, n_rows) = (&source.label, plan.n_rows());
+            lines.push(format!(
+                "{label}\t{hook}\t[{n_rows}, {width}]\t{}",
+                bytes(size)
+            ));
         }
     }
     let memory = sources
         .iter()
         .map(|source| memory(args, source, hooks, plan));
     let memory = memory.max().unwrap_or(0);
-    text += &format!("disk {}\nmemory about {}\n", bytes(disk), bytes(memory));
-    text
+    lines.push(format!("disk {}", bytes(disk)));
+    lines.push(format!("memory about {}", bytes(memory)));
+    lines.join("\n")
 }
 
 /// One model's weights, the rows of a part, and the widest activations of a batch: models are run one after another.

@@ -27,12 +27,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn text(manifest: &Manifest) -> String {
-    let mut text = "model\thook\trows\twidth\tdtype\tparts\tmean_norm\ttotal_variance\n".to_owned();
+    let head = "model\thook\trows\twidth\tdtype\tparts\tmean_norm\ttotal_variance";
+    let mut lines = vec![head.to_owned()];
     for stream in &manifest.streams {
         let of = |model: &&store::activations::manifest::ManifestModel| model.label == stream.label;
         let width = manifest.models.iter().find(of).map_or(0, |m| m.width);
-        text += &format!(
-            "{}\t{}\t{}\t{width}\t{}\t{}\t{:.4}\t{:.4}\n",
+        lines.push(format!(
+            "{}\t{}\t{}\t{width}\t{}\t{}\t{:.4}\t{:.4}",
             stream.label,
             stream.hook,
             manifest.n_rows,
@@ -40,7 +41,7 @@ fn text(manifest: &Manifest) -> String {
             stream.parts.len(),
             stream.mean_norm,
             stream.total_variance
-        );
+        ));
     }
-    text
+    lines.join("\n")
 }

@@ -12,13 +12,13 @@
 //! ```
 //!
 //! # Layout
-//! - [`acts`]: the capture
-//! - [`models`]: what must agree between the models
-//! - [`documents`], [`filter`]: what is read
-//! - [`plan`]: which tokens become rows of which part
-//! - [`forward`]: a part of a model
-//! - [`estimate`]: `--dry-run`
-//! - [`check`], [`info`]: the other commands; [`device`]: devices by name
+//! - [`acts`] — the capture
+//! - [`models`] — what must agree between the models
+//! - [`documents`], [`filter`] — what is read
+//! - [`plan`] — which tokens become rows of which part
+//! - [`forward`] — a part of a model
+//! - [`estimate`] — `--dry-run`
+//! - [`check`], [`info`] — the other commands; [`device`] — devices by name
 
 pub mod acts;
 pub mod check;

@@ -1,5 +1,10 @@
 //! The edge of the program: help, wrong arguments, missing files.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 mod common;
 mod store;
 

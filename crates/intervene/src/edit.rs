@@ -8,23 +8,23 @@ use dict::{Crosscoder, Readout, Rule, Selection};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Where the activation f_k of a feature comes from.
+/// Where the activation `f_k` of a feature comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The crosscoder's encoder, with activations put before its blocks as the readout says.
     Encoder(Readout),
-    /// How far the row reaches along the feature's decoder row: x·d_k / ‖d_k‖², x normalised.
+    /// How far the row reaches along the feature's decoder row: `x·d_k / ‖d_k‖²`, x normalised.
     Projection,
 }
 
 /// How much of a feature is added.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Amount {
-    /// `gain · f_k`, f_k read at the same position; the gain of α is α − 1.
+    /// `gain · f_k`, read at the same position; the gain of α is α − 1.
     Scaled {
         /// −1 disables, 1 doubles.
         gain: f32,
-        /// Where f_k comes from.
+        /// Where `f_k` comes from.
         source: Source,
     },
     /// The same everywhere: one amount per feature.
@@ -140,13 +140,15 @@ impl Edit {
                     }
                     Source::Projection => self.projections(dictionary, x[self.slot]),
                 };
-                amounts.iter_mut().for_each(|amount| *amount *= gain);
+                for amount in &mut amounts {
+                    *amount *= gain;
+                }
                 amounts
             }
         }
     }
 
-    /// x·d_k / ‖d_k‖² of normalised rows, so that this amount of d_k is the row's part along it: `[n_rows, features]`.
+    /// `x·d_k / ‖d_k‖²` of normalised rows, so that this amount of `d_k` is the row's part along it: `[n_rows, features]`.
     fn projections(&self, dictionary: &Crosscoder, rows: &[f32]) -> Vec<f32> {
         let rows = dictionary.normalize(self.slot, rows);
         let mut out = Vec::new();
@@ -194,9 +196,8 @@ fn encode(
 fn needed_by(readout: Readout, n_models: usize) -> Vec<usize> {
     match readout {
         Readout::Joint => (0..n_models).collect(),
-        Readout::SelfOnly { model } => vec![model],
         Readout::Swap { model, keep } if keep < n_models && keep != model => vec![model, keep],
-        Readout::Swap { model, .. } => vec![model],
+        Readout::SelfOnly { model } | Readout::Swap { model, .. } => vec![model],
     }
 }
 

@@ -10,12 +10,12 @@
 //! ```
 //!
 //! # Layout
-//! - [`run`](mod@run): the command; [`settings`]: its flags; [`runner`]: batches through the edited model
-//! - [`edit`]: the arithmetic; [`tap`]: the same on its way through the forward pass, and the companions
-//! - [`arms`]: interventions and their controls
-//! - [`target`]: what must fit together
-//! - [`questions`]: prompts, batches and grading as in `evaluate run`; [`parts`]: what a stopped run leaves behind
-//! - [`summary`]: accuracies on stdout; [`device`]: devices by name
+//! - [`run`](mod@run) — the command; [`settings`] — its flags; [`runner`] — batches through the edited model
+//! - [`edit`] — the arithmetic; [`tap`] — the same on its way through the forward pass, and the companions
+//! - [`arms`] — interventions and their controls
+//! - [`target`] — what must fit together
+//! - [`questions`] — prompts, batches and grading as in `evaluate run`; [`parts`] — what a stopped run leaves behind
+//! - [`summary`] — accuracies on stdout; [`device`] — devices by name
 
 pub mod arms;
 pub mod device;

@@ -167,7 +167,7 @@ mod tests {
         let mut file = std::fs::File::create(&path).unwrap();
         let items = [question("1", 1).item, question("2", 1).item];
         tasks::write_items(&mut file, &items).unwrap();
-        assert_eq!(read(&[path.clone()], Some(1)).unwrap().len(), 1);
+        assert_eq!(read(std::slice::from_ref(&path), Some(1)).unwrap().len(), 1);
         let message = read(&[path.clone(), path], None).unwrap_err().to_string();
         assert!(message.contains("t/1"), "{message}");
     }

@@ -143,17 +143,16 @@ fn questions(args: &Args, items: &[tasks::Item], target: &Target) -> anyhow::Res
 }
 
 fn plan_text(args: &Args, arms: &[Arm], questions: &[Question]) -> String {
-    let mut text = format!(
-        "{} answers to {} questions, at most {} tokens each, into {}\n",
+    let head = format!(
+        "{} answers to {} questions, at most {} tokens each, into {}",
         arms.len() * questions.len(),
         questions.len(),
         args.max_new_tokens,
         args.output.display()
     );
-    for arm in arms {
-        text += &format!("{}\t{} features\n", arm.name, arm.edit.features.len());
-    }
-    text
+    let line = |arm: &Arm| format!("{}\t{} features", arm.name, arm.edit.features.len());
+    let lines = std::iter::once(head).chain(arms.iter().map(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn provenance(args: &Args) -> anyhow::Result<Provenance> {

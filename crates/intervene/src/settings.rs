@@ -21,15 +21,15 @@ Example:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    /// Take them out: h + Σ (0−1)·f_k·d_k
+    /// Take them out: `h + Σ (0−1)·f_k·d_k`
     Disable,
-    /// Turn them up: h + Σ (α−1)·f_k·d_k, for every --alpha
+    /// Turn them up: `h + Σ (α−1)·f_k·d_k`, for every --alpha
     Amplify,
-    /// Add them whether they are active or not: h + Σ c·d_k, for every --strength c
+    /// Add them whether they are active or not: `h + Σ c·d_k`, for every --strength c
     Steer,
 }
 
-/// Where the activation f_k comes from.
+/// Where the activation `f_k` comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {

@@ -15,15 +15,15 @@ pub fn text(samples: &[Sample]) -> String {
         groups[place].2 += 1;
         groups[place].3 += u64::from(sample.correct);
     }
-    let mut text = "arm\ttask\tn\tright\taccuracy\tlow\thigh\n".to_owned();
+    let mut lines = vec!["arm\ttask\tn\tright\taccuracy\tlow\thigh".to_owned()];
     for (arm, task, n, right) in groups {
         let share = stats::wilson(right, n);
-        text += &format!(
-            "{arm}\t{task}\t{n}\t{right}\t{:.4}\t{:.4}\t{:.4}\n",
+        lines.push(format!(
+            "{arm}\t{task}\t{n}\t{right}\t{:.4}\t{:.4}\t{:.4}",
             share.value, share.low, share.high
-        );
+        ));
     }
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]

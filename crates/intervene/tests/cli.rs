@@ -1,5 +1,10 @@
 //! The program on tiny models: its edge, its arms, its resumption, and what it refuses.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 mod common;
 mod generation;
 

@@ -85,7 +85,8 @@ fn share(task: &TaskScores, set: &BTreeSet<u32>) -> f64 {
     let positive = |score: f64| score.max(0.0);
     let all: f64 = task.scores.values().copied().map(positive).sum();
     let carried = set.iter().filter_map(|k| task.scores.get(k));
-    let carried: f64 = carried.copied().map(positive).sum();
+    // The sum of nothing is −0.0.
+    let carried = carried.copied().map(positive).sum::<f64>() + 0.0;
     if all > 0.0 { carried / all } else { 0.0 }
 }
 
@@ -120,16 +121,16 @@ pub fn curve(tasks: &[TaskScores], chosen: f64) -> Vec<Point> {
 pub fn curve_text(tasks: &[TaskScores], chosen: f64) -> String {
     let names = tasks.iter().map(|task| format!("passing_{}", task.task));
     let names = names.collect::<Vec<_>>().join("\t");
-    let mut text = format!("fraction\t{names}\tset\tjaccard\tscore_share\n");
+    let mut lines = vec![format!("fraction\t{names}\tset\tjaccard\tscore_share")];
     for point in curve(tasks, chosen) {
         let passing = point.passing.iter().map(usize::to_string);
         let passing = passing.collect::<Vec<_>>().join("\t");
-        text += &format!(
-            "{}\t{passing}\t{}\t{:.3}\t{:.3}\n",
+        lines.push(format!(
+            "{}\t{passing}\t{}\t{:.3}\t{:.3}",
             point.fraction, point.size, point.jaccard, point.share
-        );
+        ));
     }
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -149,8 +150,12 @@ mod tests {
         let chosen = choose(&tasks(), 0.2);
         // Task one passes 0, 1, 2; task two 0, 1. Feature 1: (0.5 + 1)/2, feature 0: (1 + 0.5)/2: a tie goes to the smaller.
         assert_eq!(chosen.iter().map(|c| c.feature).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(chosen[0].relative, 0.75);
-        assert_eq!(chosen[0].relative_min, 0.5);
+        let first = Chosen {
+            feature: 0,
+            relative: 0.75,
+            relative_min: 0.5,
+        };
+        assert_eq!(chosen[0], first);
     }
 
     #[test]
@@ -158,14 +163,18 @@ mod tests {
         let point = Point::at(&tasks(), 0.2);
         assert_eq!((point.passing, point.size), (vec![3, 2], 2));
         assert!((point.jaccard - 2.0 / 3.0).abs() < 1e-12);
-        assert!((point.share - (15.0 / 19.0 + 12.0 / 13.0) / 2.0).abs() < 1e-12);
+        assert!((point.share - f64::midpoint(15.0 / 19.0, 12.0 / 13.0)).abs() < 1e-12);
     }
 
     #[test]
     fn the_curve_never_grows_with_the_fraction_and_holds_the_chosen_one() {
         let points = curve(&tasks(), 0.33);
         assert!(points.windows(2).all(|pair| pair[0].size >= pair[1].size));
-        assert!(points.iter().any(|point| point.fraction == 0.33));
+        assert!(
+            points
+                .iter()
+                .any(|point| (point.fraction - 0.33).abs() < 1e-12)
+        );
         assert_eq!(curve_text(&tasks(), 0.2).lines().count(), 12);
     }
 }

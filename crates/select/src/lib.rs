@@ -14,13 +14,13 @@
 //! ```
 //!
 //! # Layout
-//! - [`keys`]: key samples from two sets of answers
-//! - [`readings`]: mean activation per document, feature and model; [`documents`]: over which rows; [`stores`]: of which store
-//! - [`scores`]: differences and scores per task
-//! - [`choose`]: the set, and the curve of its size
-//! - [`matched`]: random sets that look like it
-//! - [`nulls`]: q values and intervals
-//! - [`rows`]: the tables written
+//! - [`keys`] — key samples from two sets of answers
+//! - [`readings`] — mean activation per document, feature and model; [`documents`] — over which rows; [`stores`] — of which store
+//! - [`scores`] — differences and scores per task
+//! - [`choose`] — the set, and the curve of its size
+//! - [`matched`] — random sets that look like it
+//! - [`nulls`] — q values and intervals
+//! - [`rows`] — the tables written
 
 pub mod choose;
 pub mod documents;
@@ -108,7 +108,7 @@ pub struct Args {
     /// Text the models read
     #[arg(long, value_enum, default_value_t = Text::After)]
     text: Text,
-    /// Multiply each model's activations by the feature's decoder norm in that model: f_k·‖d_k^m‖₂
+    /// Multiply each model's activations by the feature's decoder norm in that model: `f_k·‖d_k^m‖₂`
     #[arg(long)]
     weigh_by_norm: bool,
     /// Random sets matched to the selected one on firing rate × decoder norm × mean activation

@@ -70,7 +70,7 @@ mod tests {
         let q = q_values(&task(&[(0, &rises), (1, &swings), (2, &falls)]), 1000, 0);
         assert!(q[&0] < 0.01, "{q:?}");
         assert!(q[&1] > 0.2, "{q:?}");
-        assert_eq!(q[&2], 1.0);
+        assert!(q[&2] > 0.999, "{q:?}");
     }
 
     #[test]

@@ -115,7 +115,7 @@ mod tests {
         assert_eq!((rows[0].relative_score, rows[0].decoder_norm), (1.0, 1.0));
         assert_eq!((rows[1].set.as_str(), rows[1].feature), ("random-00", 1));
         assert_eq!((rows[1].matched_to, rows[1].q), (Some(0), None));
-        assert_eq!(rows[1].relative_score, 0.125);
+        assert!((rows[1].relative_score - 0.125).abs() < 1e-12);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! A set that is planted is found: two features rise in the model after on both tasks, one on a single task, and a crowd
 //! fires alike in both models.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
 use dict::{CodeNormalization, Crosscoder, Normalizer, Rule};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -12,6 +17,10 @@ const TASKS: [&str; 2] = ["a", "b"];
 const DOCUMENTS: usize = 12;
 /// Tokens kept of every answer: one of the prompt, two of the completion.
 const TOKENS: usize = 3;
+
+fn provenance() -> Provenance {
+    Provenance::new("test", &()).unwrap()
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -28,10 +37,6 @@ impl Folder {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
-    }
-
-    fn provenance(&self) -> Provenance {
-        Provenance::new("test", &()).unwrap()
     }
 
     fn write_dictionary(&self) {
@@ -51,7 +56,7 @@ impl Folder {
             tokenizer_digest: "t".into(),
         };
         let path = self.path("dict.safetensors");
-        dictionary.save(&path, &self.provenance()).unwrap();
+        dictionary.save(&path, &provenance()).unwrap();
     }
 
     fn write_samples(&self, model: &str, correct: bool) {
@@ -75,10 +80,10 @@ impl Folder {
             }
         }
         let path = self.path(&format!("{model}.samples.parquet"));
-        store::write_table(&path, &rows, &self.provenance()).unwrap();
+        store::write_table(&path, &rows, &provenance()).unwrap();
     }
 
-    fn tokens(&self) -> Vec<Token> {
+    fn tokens() -> Vec<Token> {
         let n_documents = TASKS.len() * DOCUMENTS;
         let token = |row: usize| {
             let document = row / TOKENS;
@@ -90,7 +95,7 @@ impl Folder {
                 pos: (row % TOKENS) as u32,
                 token_id: 1,
                 role: "rl".into(),
-                phase: if row % TOKENS == 0 {
+                phase: if row.is_multiple_of(TOKENS) {
                     "prompt"
                 } else {
                     "completion"
@@ -103,7 +108,7 @@ impl Folder {
     }
 
     fn write_store(&self) {
-        let tokens = self.tokens();
+        let tokens = Self::tokens();
         let labels = ["base", "rl"].map(String::from).to_vec();
         let spec = Spec {
             paths: labels.iter().map(PathBuf::from).collect(),
@@ -114,7 +119,7 @@ impl Folder {
             n_rows: tokens.len(),
             rows_per_part: 1000,
             tokenizer_digest: "t".into(),
-            provenance: self.provenance(),
+            provenance: provenance(),
         };
         let mut writer = ActivationWriter::create(&self.path("keys"), spec).unwrap();
         for label in ["base", "rl"] {
@@ -135,7 +140,7 @@ impl Folder {
                 model: Some(model.into()),
                 n_rows: n_rows as u32,
                 n_features: N_FEATURES as u32,
-                token_digest: store::token_digest(&self.tokens()),
+                token_digest: store::token_digest(&Self::tokens()),
                 ..Features::default()
             };
             for row in 0..n_rows {
@@ -152,10 +157,7 @@ impl Folder {
             }
             blocks.push(block);
         }
-        let provenance = self
-            .provenance()
-            .input(&self.path("dict.safetensors"))
-            .unwrap();
+        let provenance = provenance().input(&self.path("dict.safetensors")).unwrap();
         let path = self.path("keys/rl.features.parquet");
         store::write_features(&path, &blocks, &provenance).unwrap();
     }
@@ -283,7 +285,7 @@ fn another_dictionary_or_other_tokens_are_refused() {
     let path = folder.path("dict.safetensors");
     let mut dictionary = Crosscoder::load(&path).unwrap();
     dictionary.threshold = 1.0;
-    dictionary.save(&path, &folder.provenance()).unwrap();
+    dictionary.save(&path, &provenance()).unwrap();
     let output = folder.select(&[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

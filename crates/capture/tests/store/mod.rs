@@ -297,8 +297,8 @@ fn sample(model: &str, doc_id: &str, correct: bool, finished: bool) -> Sample {
     }
 }
 
-#[test]
-fn answers_are_prompt_and_completion_and_key_samples_can_be_captured_alone() {
+/// A folder with the answers of rl to two documents, of which base got only the first right, and how they are captured.
+fn with_answers() -> (Folder, Vec<&'static str>) {
     let folder = folder();
     let provenance = Provenance::new("test", &()).unwrap();
     let samples = |name: &str, rows: &[Sample]| {
@@ -318,60 +318,50 @@ fn answers_are_prompt_and_completion_and_key_samples_can_be_captured_alone() {
             sample("base", "2", false, true),
         ],
     );
+    let mut arguments = vec!["--model", "base=base", "--model", "rl=rl"];
+    arguments.extend(["--samples", "rl.parquet", "--keep", "all", "-o", "acts"]);
+    (folder, arguments)
+}
 
-    let all = [
-        "--model",
-        "base=base",
-        "--model",
-        "rl=rl",
-        "--samples",
-        "rl.parquet",
-        "--keep",
-        "all",
-        "-o",
-        "acts",
-    ];
-    folder.captures(&all);
-    let tokens = ActivationStore::open(&folder.path("acts"))
-        .unwrap()
-        .tokens()
-        .unwrap();
+#[test]
+fn answers_are_prompt_and_completion_with_the_end_token_where_there_was_one() {
+    let (folder, arguments) = with_answers();
+    folder.captures(&arguments);
+    let store = ActivationStore::open(&folder.path("acts")).unwrap();
+    let tokens = store.tokens().unwrap();
     let first: Vec<(u32, &str)> = tokens
         .iter()
-        .filter(|t| t.doc_id == "t/1/0")
-        .map(|t| (t.token_id, t.phase.as_str()))
+        .filter(|token| token.doc_id == "t/1/0")
+        .map(|token| (token.token_id, token.phase.as_str()))
         .collect();
     let wanted: Vec<(u32, &str)> = std::iter::once((1, "prompt"))
         .chain("ab?".chars().map(|c| (id(c), "prompt")))
         .chain("c#1\n".chars().map(|c| (id(c), "completion")))
         .collect();
-    assert_eq!(
-        first, wanted,
-        "the end token stands where one was generated"
-    );
-    let second = tokens.iter().filter(|t| t.doc_id == "t/2/0");
-    assert_eq!(second.count(), 7, "an unfinished answer has none");
-    assert!(tokens.iter().all(|t| t.role == "rl"));
+    assert_eq!(first, wanted);
+    let unfinished = tokens.iter().filter(|token| token.doc_id == "t/2/0");
+    assert_eq!(unfinished.count(), 7);
+    assert!(tokens.iter().all(|token| token.role == "rl"));
+}
 
-    let filters = [
+#[test]
+fn key_samples_can_be_captured_alone() {
+    let (folder, arguments) = with_answers();
+    let keys = [
         "--where-correct",
         "rl=rl.parquet",
         "--where-wrong",
         "base=base.parquet",
     ];
-    let output = folder.captures(&[&all[..], &filters].concat());
+    let output = folder.captures(&[&arguments[..], &keys].concat());
     assert!(
         stderr(&output).contains("1 of 2 answers pass"),
         "{}",
         stderr(&output)
     );
-    let tokens = ActivationStore::open(&folder.path("acts"))
-        .unwrap()
-        .tokens()
-        .unwrap();
-    assert!(tokens.iter().all(|t| t.doc_id == "t/2/0"));
-    folder.refuses(
-        &[&all[..], &["--task", "u"]].concat(),
-        &["rl.parquet", "none of 2 answers"],
-    );
+    let store = ActivationStore::open(&folder.path("acts")).unwrap();
+    let tokens = store.tokens().unwrap();
+    assert!(tokens.iter().all(|token| token.doc_id == "t/2/0"));
+    let none = [&arguments[..], &["--task", "u"]].concat();
+    folder.refuses(&none, &["rl.parquet", "none of 2 answers"]);
 }

@@ -60,6 +60,45 @@ impl Scene {
     }
 }
 
+/// Applies the edit, and keeps what the next block reads.
+struct Keep<'a>(&'a mut dyn Tap, Vec<f32>);
+impl Tap for Keep<'_> {
+    fn begin(&mut self, batch: &Batch) -> model::Result<()> {
+        self.0.begin(batch)
+    }
+    fn wants(&self, hook: Hook) -> bool {
+        self.0.wants(hook)
+    }
+    fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
+        let edited = self.0.tap(hook, activation)?;
+        self.1 = edited.flatten_all()?.to_vec1()?;
+        Ok(edited)
+    }
+}
+
+/// Counts the edited rows of every pass.
+struct Count<'a>(&'a mut dyn Tap, Vec<usize>);
+impl Tap for Count<'_> {
+    fn begin(&mut self, batch: &Batch) -> model::Result<()> {
+        self.1.push(0);
+        self.0.begin(batch)
+    }
+    fn wants(&self, hook: Hook) -> bool {
+        self.0.wants(hook)
+    }
+    fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
+        let edited = self.0.tap(hook, activation.clone())?;
+        let change = (edited - &activation)?.sqr()?.sum(2)?.flatten_all()?;
+        let changed = change
+            .to_vec1::<f32>()?
+            .iter()
+            .filter(|x| **x > 0.0)
+            .count();
+        *self.1.last_mut().unwrap() = changed;
+        (activation + 0.0).map_err(Into::into)
+    }
+}
+
 fn generate(model: &Model, tap: &mut dyn Tap) -> Vec<Vec<u32>> {
     let sampling = Sampling::greedy(NEW_TOKENS);
     let rows = model
@@ -129,7 +168,7 @@ fn the_joint_edit_is_that_of_three_models_read_apart() {
     let tokens = vec![1, 5, 6, 2, 7];
     let seen = |model: &Model| -> Vec<f32> {
         let mut recorder = Recorder::new([hook()]);
-        let batch = Batch::right_padded(&[tokens.clone()], 0);
+        let batch = Batch::right_padded(std::slice::from_ref(&tokens), 0);
         model.forward(&batch, &mut recorder).unwrap();
         let seen: &Tensor = &recorder.activations[&hook()];
         seen.flatten_all().unwrap().to_vec1().unwrap()
@@ -142,21 +181,6 @@ fn the_joint_edit_is_that_of_three_models_read_apart() {
         Selection::Rule,
     );
 
-    /// Applies the edit, and keeps what the next block reads.
-    struct Keep<'a>(&'a mut dyn Tap, Vec<f32>);
-    impl Tap for Keep<'_> {
-        fn begin(&mut self, batch: &Batch) -> model::Result<()> {
-            self.0.begin(batch)
-        }
-        fn wants(&self, hook: Hook) -> bool {
-            self.0.wants(hook)
-        }
-        fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
-            let edited = self.0.tap(hook, activation)?;
-            self.1 = edited.flatten_all()?.to_vec1()?;
-            Ok(edited)
-        }
-    }
     let edited = scene.with(&edit, Positions::All, |tap| {
         let mut keep = Keep(tap, Vec::new());
         logits(&model, &tokens, &mut keep);
@@ -184,28 +208,6 @@ fn positions_are_those_asked_for() {
     let (scene, model) = (Scene::new(), model(12));
     let edit = Edit::along_decoder(&dictionary(), SLOT, &[0], Amount::Fixed(vec![1.0]));
 
-    /// Counts the edited rows of every pass.
-    struct Count<'a>(&'a mut dyn Tap, Vec<usize>);
-    impl Tap for Count<'_> {
-        fn begin(&mut self, batch: &Batch) -> model::Result<()> {
-            self.1.push(0);
-            self.0.begin(batch)
-        }
-        fn wants(&self, hook: Hook) -> bool {
-            self.0.wants(hook)
-        }
-        fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
-            let edited = self.0.tap(hook, activation.clone())?;
-            let change = (edited - &activation)?.sqr()?.sum(2)?.flatten_all()?;
-            let changed = change
-                .to_vec1::<f32>()?
-                .iter()
-                .filter(|x| **x > 0.0)
-                .count();
-            *self.1.last_mut().unwrap() = changed;
-            (activation + 0.0).map_err(Into::into)
-        }
-    }
     let counts = |positions| {
         scene.with(&edit, positions, |tap| {
             let mut count = Count(tap, Vec::new());
