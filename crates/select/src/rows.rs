@@ -2,7 +2,7 @@
 
 use crate::choose::Chosen;
 use crate::matched::{Matched, Traits};
-use crate::nulls;
+use crate::nulls::{self, Draws};
 use crate::scores::TaskScores;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -66,11 +66,12 @@ impl Known<'_> {
 pub fn scores(tasks: &[TaskScores], fraction: f64, draws: usize, seed: u64) -> Vec<Score> {
     let of = |task: &TaskScores| -> Vec<Score> {
         let passing = task.passing(fraction);
+        let resamples = Draws::resamples(task, draws, seed);
         let features: Vec<u32> = task.differences.keys().copied().collect();
         features
             .par_iter()
             .map(|&feature| {
-                let interval = nulls::interval(task, feature, draws, seed);
+                let interval = nulls::interval(task, feature, &resamples);
                 Score {
                     task: task.task.clone(),
                     feature,
