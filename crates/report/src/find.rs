@@ -244,8 +244,12 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         if path.is_symlink() && path.is_dir() {
             // Never followed: a link may lead in a circle.
         } else if path.is_dir() {
-            // A checkpoint is one of many of its run: the run's final model speaks for it.
-            if !is_store && !name.starts_with("checkpoint-") {
+            // A checkpoint is one of many of its run: the run's final model speaks for it. Parts are unfinished answers.
+            let is_aside = name.starts_with("checkpoint-")
+                || path
+                    .extension()
+                    .is_some_and(|extension| extension == "parts");
+            if !is_store && !is_aside {
                 walk(path, found)?;
             }
         } else if is_wanted(name, is_model) {

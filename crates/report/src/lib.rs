@@ -147,12 +147,12 @@ fn labels(tables: &Tables, answers: &Answers) -> BTreeSet<String> {
     for table in tables.edges.iter().filter(|table| !is_null(&table.file)) {
         labels.extend(table.rows.iter().map(|row| row.model.clone()));
     }
+    let compared = tables.comparisons.iter().flat_map(|table| &table.rows);
+    // `rl/disable` names a model and an arm, not a model.
     labels.extend(
-        tables
-            .comparisons
-            .iter()
-            .flat_map(|table| &table.rows)
-            .flat_map(|row| [row.a.clone(), row.b.clone()]),
+        compared
+            .flat_map(|row| [row.a.clone(), row.b.clone()])
+            .filter(|label| !label.contains('/')),
     );
     labels.extend(
         tables

@@ -140,11 +140,27 @@ fn tidy(estimate: &Estimate, format: impl Fn(f64, usize) -> String) -> String {
     format!("{value} [{low}, {high}]{power}")
 }
 
-/// The items as a list; once, where all are the same.
-pub(crate) fn distinct(items: &[String]) -> String {
-    match items {
-        [first, rest @ ..] if rest.iter().all(|item| item == first) => first.clone(),
-        items => list(items),
+/// Sample sizes of a figure: `983 features each`, or `983 (sft), 412 (rl) features`.
+pub(crate) fn sizes(sizes: impl IntoIterator<Item = (String, usize)>, noun: &str) -> String {
+    let mut all: Vec<(String, usize)> = Vec::new();
+    for size in sizes {
+        if !all.contains(&size) {
+            all.push(size);
+        }
+    }
+    match all.as_slice() {
+        [] => format!("0 {noun}s"),
+        [(_, n)] => plural(*n, noun),
+        [(_, first), rest @ ..] if rest.iter().all(|(_, n)| n == first) => {
+            format!("{} each", plural(*first, noun))
+        }
+        all => {
+            let parts: Vec<String> = all
+                .iter()
+                .map(|(label, n)| format!("{} ({label})", count(*n)))
+                .collect();
+            format!("{} {noun}s", parts.join(", "))
+        }
     }
 }
 
@@ -278,6 +294,13 @@ mod tests {
         );
         assert_eq!(estimate(&of(0.0, 0.0, 0.0)), "0 [0, 0]");
         assert_eq!(estimate(&of(2.5, f64::NAN, f64::NAN)), "2.5");
+    }
+
+    #[test]
+    fn sizes_are_said_once_where_they_agree() {
+        let of = |a, b| sizes([("sft".to_owned(), a), ("rl".to_owned(), b)], "feature");
+        assert_eq!(of(1200, 1200), "1,200 features each");
+        assert_eq!(of(1, 2), "1 (sft), 2 (rl) features");
     }
 
     #[test]

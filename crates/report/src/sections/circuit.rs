@@ -199,16 +199,13 @@ fn figure(report: &Report, page: &mut Page, metrics: &[Metric]) {
         .iter()
         .map(|name| panel(report, &shown, name))
         .collect();
-    let mut n: Vec<String> = shown
+    let n = shown
         .iter()
-        .map(|metric| format!("{} {}", metric.pair(), metric.row.n))
-        .collect();
-    n.sort();
-    n.dedup();
+        .map(|metric| (metric.pair(), metric.row.n as usize));
     let caption = format!(
-        "Circuit metrics before (open) and after (filled), {}, with 95 % bootstrap intervals over examples. n = {} examples.",
+        "Circuit metrics before (open) and after (filled), {}, with 95 % bootstrap intervals over examples. n = {}.",
         alpha_text(alpha),
-        n.join(", ")
+        text::sizes(n, "example")
     );
     let after = shown
         .iter()

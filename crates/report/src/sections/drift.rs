@@ -148,22 +148,17 @@ fn figures(report: &Report, page: &mut Page, families: &[Family]) {
     // The null stands beside the first figure there is.
     groups[usize::from(!has_pairs)].0.extend(nulls);
     for (group, what, how) in groups.into_iter().filter(|(group, ..)| !group.is_empty()) {
-        let n = group.iter().map(|family| {
-            format!(
-                "{} {}",
-                legend_title(family),
-                text::count(family.live.len())
-            )
-        });
+        let n = group
+            .iter()
+            .map(|family| (legend_title(family), family.live.len()));
         let null = if group.iter().any(|family| family.is_null) {
             " Dashed: an identical pair, the null."
         } else {
             ""
         };
         let caption = format!(
-            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. {how}{null} n = {} \
-             features.",
-            n.collect::<Vec<_>>().join(", ")
+            "Live features of {what}: counts per bin on a log(1 + n) axis, so that single features in the tails are seen. {how}{null} n = {}.",
+            text::sizes(n, "feature")
         );
         let legend: Vec<_> = group
             .iter()

@@ -40,8 +40,8 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         &format!(
             "Left: overlap of each checkpoint with the one before, with 95 % bootstrap intervals over documents; dashed: expected of two \
              random sets of live features. Middle: explained variance of the swapped input, which must hold up for the readout to mean \
-             anything. Right: L1 distance of the code from the base's, relative. n = {} checkpoints.",
-            text::list(&runs.iter().map(|run| format!("{} {}", run.series, run.checkpoints().len())).collect::<Vec<_>>())
+             anything. Right: L1 distance of the code from the base's, relative. n = {}.",
+            text::sizes(runs.iter().map(|run| (run.series.clone(), run.checkpoints().len())), "checkpoint")
         ),
     );
     page.table(

@@ -34,18 +34,16 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     let Some(first) = scores.first() else { return };
     page.heading("Where the edges changed");
     let maps = maps(first, &pairs);
-    let n: Vec<String> = pairs
+    let of_pairs = pairs
         .iter()
-        .map(|pair| format!("{} {}", pair.title(), pair.after.n_examples()))
-        .collect();
-    let n = if n.is_empty() {
-        format!("{} {}", first.model, first.n_examples())
-    } else {
-        n.join(", ")
-    };
+        .map(|pair| (pair.title(), pair.after.n_examples()));
+    let alone = pairs
+        .is_empty()
+        .then(|| (first.model.to_owned(), first.n_examples()));
+    let n = text::sizes(of_pairs.chain(alone), "example");
     let caption = format!(
         "Mean |score| of the edges from a source (row) into a block (column; q, k, v and heads of an attention block together), and its \
-         change on the same examples. Empty: no such edge. n = {n} examples."
+         change on the same examples. Empty: no such edge. n = {n}."
     );
     page.figure(&maps, &[], &caption);
     let table = table(&pairs);

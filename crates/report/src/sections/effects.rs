@@ -238,7 +238,7 @@ fn item(
     let change = one.change(tasks, keys, one.main_control())?;
     let title = format!(
         "{label}, n = {}: {}",
-        change.n,
+        text::count(change.n),
         text::with_interval(&change.selected, text::points)
     );
     let mut dots = vec![Dot {

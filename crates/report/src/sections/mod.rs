@@ -3,9 +3,10 @@
 //! # Layout
 //! One file a section, with `write(report, page)`: [`overview`], [`accuracy`], [`training`], [`quality`], [`drift`],
 //! [`dynamics`], [`circuit`] (metrics) and [`edges`] (maps and tops), [`selection`], [`effects`] (with [`changes`], the
-//! arithmetic), [`notes`]. [`options`] prints settings.
+//! arithmetic), [`notes`]. A `…_reading` beside a section holds its sentences. [`options`] prints settings.
 
 pub(crate) mod accuracy;
+mod accuracy_reading;
 pub(crate) mod changes;
 pub(crate) mod circuit;
 mod circuit_reading;

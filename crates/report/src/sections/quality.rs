@@ -30,14 +30,12 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         width: WIDE,
         rows,
     };
-    let n: Vec<String> = evals
+    let n = evals
         .iter()
-        .filter_map(|table| table.rows.first())
-        .map(|row| text::count(row.n_rows as usize))
-        .collect();
+        .filter_map(|table| Some((name(&table.file), table.rows.first()?.n_rows as usize)));
     let caption = format!(
-        "Explained variance of each model's activations, 1 − Σ‖x−x̂‖²/Σ‖x−x̄‖², with 95 % bootstrap intervals over documents. n = {} rows.",
-        text::distinct(&n)
+        "Explained variance of each model's activations, 1 − Σ‖x−x̂‖²/Σ‖x−x̄‖², with 95 % bootstrap intervals over documents. n = {}.",
+        text::sizes(n, "row")
     );
     page.figure(&[plot.draw()], &[], &caption);
     page.table(&details(report), "The same with other measures. Centred: blind to a constant error. Per row: mean over rows. L0: active features per row. Dead: never active on these rows.");

@@ -74,15 +74,14 @@ fn write_set(page: &mut Page, table: &Rows<Selection>, scores: &Scores) {
         return;
     }
     if !scores.is_empty() {
-        let n: Vec<String> = scores
-            .iter()
-            .filter_map(|(task, features)| Some(format!("{task} {}", features.values().next()?.n)))
-            .collect();
+        let n = scores.iter().filter_map(|(task, features)| {
+            Some(((*task).to_owned(), features.values().next()?.n as usize))
+        });
         let caption = format!(
             "Score of each selected feature relative to the largest of the task: mean activation in the model after minus the base on key \
-             samples.{} n = {} key samples.",
+             samples.{} n = {}.",
             more(rows.len()),
-            n.join(", ")
+            text::sizes(n, "key sample")
         );
         page.figure(&[heat(&rows, scores)], &[], &caption);
     }
@@ -257,14 +256,13 @@ fn agreement(page: &mut Page, scores: &Scores) {
         format: two_decimals,
         width: 344.0,
     };
-    let n: Vec<String> = passing
+    let n = passing
         .iter()
-        .map(|(task, set)| format!("{task} {}", set.len()))
-        .collect();
+        .map(|(task, set)| ((*task).to_owned(), set.len()));
     page.figure(
         &[heat.draw()],
         &[],
-        &format!("Features that pass the threshold in two tasks, as a share of those that pass in either. n = {} features.", n.join(", ")),
+        &format!("Features that pass the threshold in two tasks, as a share of those that pass in either. n = {}.", text::sizes(n, "feature")),
     );
 }
 

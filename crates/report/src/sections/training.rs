@@ -33,7 +33,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
     if !panels.is_empty() {
         let caption = caption(
             "Training of the models",
-            runs.iter().map(|run| run.rows.len()),
+            runs.iter().map(|run| (run.name.clone(), run.rows.len())),
         );
         page.figure(&panels, &[], &caption);
     }
@@ -71,11 +71,10 @@ fn runs(report: &Report) -> Vec<Run<'_>> {
     runs
 }
 
-fn caption(what: &str, sizes: impl Iterator<Item = usize>) -> String {
-    let sizes: Vec<String> = sizes.map(text::count).collect();
+fn caption(what: &str, sizes: impl Iterator<Item = (String, usize)>) -> String {
     format!(
-        "{what}. Of runs longer than {POINTS} steps the line is the mean over neighbouring steps and the band their range. n = {} steps.",
-        text::distinct(&sizes)
+        "{what}. Of runs longer than {POINTS} steps the line is the mean over neighbouring steps and the band their range. n = {}.",
+        text::sizes(sizes, "step")
     )
 }
 
@@ -152,7 +151,7 @@ fn crosscoders(report: &Report, page: &mut Page) {
             .map(|(index, run)| (run_name(&run.file), style(index, &run.file)));
         let caption = caption(
             "Training of the crosscoders",
-            runs.iter().map(|run| run.rows.len()),
+            runs.iter().map(|run| (run_name(&run.file), run.rows.len())),
         );
         page.figure(&panels, &legend.collect::<Vec<_>>(), &caption);
     }
