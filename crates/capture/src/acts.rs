@@ -308,7 +308,7 @@ fn capture_model(
         let values = forward::part(&model, hooks, &pieces, args.batch_tokens as usize, pad)
             .with_context(|| format!("cannot run {}", source.path.display()))?;
         let Some(values) = values else {
-            return Err(stopped(args, &source.label, part));
+            return Err(stopped(args, &source.label, (part, writer.n_parts())));
         };
         for (hook, values) in hooks.iter().zip(&values) {
             writer.write_part(part, &source.label, &hook.to_string(), values)?;
@@ -319,9 +319,11 @@ fn capture_model(
     Ok(())
 }
 
-fn stopped(args: &Args, label: &str, part: usize) -> anyhow::Error {
+fn stopped(args: &Args, label: &str, parts: (usize, usize)) -> anyhow::Error {
+    let (done, all) = parts;
+    let output = args.output.display();
     Stopped {
-        done: format!("{} before part {part} of {label}", args.output.display()),
+        done: format!("{done} of {all} parts of {label} in {output}"),
     }
     .into()
 }

@@ -4,7 +4,7 @@
 //! is: decoding with the changed code and adding the old reconstruction error back gives the same row. Steering adds
 //! `Σ_{k∈G} c·d_k^m / scale_m` whatever the activations are. The division undoes the normalisation of the dictionary's input.
 
-use dict::{Crosscoder, Readout, Rule, Selection};
+use dict::{CodeNormalization, Crosscoder, Readout, Rule, Selection};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -169,7 +169,8 @@ impl Edit {
 
 /// Activations of a few features `[n_rows, features]`.
 ///
-/// Where features compete within a row, all of them must be encoded to know which are active.
+/// Where features compete within a row, or every model has a threshold of its own, all of them must be encoded to know which
+/// are active.
 fn encode(
     dictionary: &Crosscoder,
     readout: Readout,
@@ -177,7 +178,11 @@ fn encode(
     n_rows: usize,
     features: &[u32],
 ) -> Vec<f32> {
-    if !matches!(dictionary.rule, Rule::TopK { .. }) {
+    let decoupled = matches!(
+        dictionary.code_normalization,
+        CodeNormalization::Decoupled { .. }
+    );
+    if !decoupled && !matches!(dictionary.rule, Rule::TopK { .. }) {
         return dictionary.encode_features(readout, x, n_rows, features);
     }
     let codes = dictionary.encode_as(readout, x, n_rows, Selection::Rule);
@@ -225,7 +230,7 @@ fn norm(row: &[f32]) -> f32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use dict::{CodeNormalization, Normalizer};
+    use dict::Normalizer;
     use proptest::prelude::*;
 
     /// Two models of width 2, three features; base is scaled by 2 around (1, 0), rl by 4 around 0.

@@ -15,11 +15,12 @@
 //! - [`arms`] — interventions and their controls
 //! - [`target`] — what must fit together
 //! - [`questions`] — prompts, batches and grading as in `evaluate run`; [`parts`] — what a stopped run leaves behind
-//! - [`summary`] — accuracies on stdout; [`device`] — devices by name
+//! - [`summary`] — accuracies on stdout; [`estimate`] — `--dry-run`; [`device`] — devices by name
 
 pub mod arms;
 pub mod device;
 pub mod edit;
+pub mod estimate;
 pub mod parts;
 pub mod questions;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use crate::arms::{Arm, Operation, Plan, Reading, Set, sets};
 use crate::edit::Source;
+use crate::estimate;
 use crate::parts::Parts;
 use crate::questions::{self, Question};
 use crate::runner::Runner;
@@ -26,7 +27,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let items = questions::read(&args.tasks, args.limit)?;
     let questions = questions(args, &items, &target)?;
     if args.dry_run {
-        return cli::data(&plan_text(args, &arms, &questions));
+        return cli::data(&estimate::text(args, &target, &arms, &questions)?);
     }
     let provenance = provenance(args)?;
     if is_finished(args, &provenance) {
@@ -51,6 +52,7 @@ fn open_target(args: &Args, dictionary: &Crosscoder) -> anyhow::Result<Target> {
     let named = Named {
         dictionary,
         path: &args.dict,
+        hook: args.hook.as_deref(),
     };
     Target::open(named, &args.model, args.slot.as_deref(), &args.companions)
 }
@@ -140,19 +142,6 @@ fn questions(args: &Args, items: &[tasks::Item], target: &Target) -> anyhow::Res
         "cannot ask anything: shard {shard} has no document"
     );
     questions::prepare(items, args.samples_per_document, &target.tokenizer)
-}
-
-fn plan_text(args: &Args, arms: &[Arm], questions: &[Question]) -> String {
-    let head = format!(
-        "{} answers to {} questions, at most {} tokens each, into {}",
-        arms.len() * questions.len(),
-        questions.len(),
-        args.max_new_tokens,
-        args.output.display()
-    );
-    let line = |arm: &Arm| format!("{}\t{} features", arm.name, arm.edit.features.len());
-    let lines = std::iter::once(head).chain(arms.iter().map(line));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn provenance(args: &Args) -> anyhow::Result<Provenance> {

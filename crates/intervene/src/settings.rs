@@ -68,6 +68,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) dict: PathBuf,
+    /// Hook the dictionary was trained on, when it does not say: `resid_post.12`
+    #[arg(long, value_name = "HOOK")]
+    pub(crate) hook: Option<String>,
     /// Selected features and their matched random sets
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]

@@ -35,6 +35,8 @@ pub struct Named<'a> {
     pub dictionary: &'a Crosscoder,
     /// Its file.
     pub path: &'a Path,
+    /// The hook the user names, for a dictionary that does not.
+    pub hook: Option<&'a str>,
 }
 
 impl Target {
@@ -97,16 +99,33 @@ impl Named<'_> {
         })
     }
 
+    /// Where the dictionary reads, by its own account or, when it does not know, the user's. The two must not disagree.
     fn hook(&self, model: &Path) -> anyhow::Result<Hook> {
         let n_layers = Config::load(model)?.n_layers;
-        Hook::parse(&self.dictionary.hook, n_layers).map_err(|cause| {
-            anyhow::anyhow!(
-                "cannot use {} with {}: its hook is `{}`: {cause}",
-                self.path.display(),
-                model.display(),
-                self.dictionary.hook
-            )
-        })
+        let parse = |name: &str| {
+            Hook::parse(name, n_layers).map_err(|cause| {
+                let (path, model) = (self.path.display(), model.display());
+                anyhow::anyhow!("cannot use {path} with {model}: its hook is `{name}`: {cause}")
+            })
+        };
+        let known = matches!(self.dictionary.hook.as_str(), "" | "unknown");
+        let known = (!known).then_some(self.dictionary.hook.as_str());
+        match (known, self.hook) {
+            (Some(known), Some(given)) => {
+                let (known, given) = (parse(known)?, parse(given)?);
+                ensure!(
+                    known == given,
+                    "cannot use {} at {given}: it was trained on {known}",
+                    self.path.display()
+                );
+                Ok(known)
+            }
+            (Some(name), None) | (None, Some(name)) => parse(name),
+            (None, None) => bail!(
+                "cannot use {}: it does not say which hook it was trained on; name it with --hook",
+                self.path.display()
+            ),
+        }
     }
 
     /// Width and tokenizer of a model against those of its slot.

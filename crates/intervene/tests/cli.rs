@@ -347,6 +347,13 @@ fn what_does_not_fit_is_refused_by_name() {
         &DISABLE,
         &["dict.safetensors", "rl", "another tokenizer"],
     );
+    let more = [&DISABLE[..], &["--hook", "resid_post.2"]].concat();
+    other.tokenizer_digest.clear();
+    other.save(&path, &provenance).unwrap();
+    folder.refuses(1, &more, &["dict.safetensors", "resid_post.1"]);
+    other.hook = "unknown".into();
+    other.save(&path, &provenance).unwrap();
+    folder.refuses(1, &DISABLE, &["dict.safetensors", "--hook"]);
     other.hook = "resid_post.7".into();
     other.save(&path, &provenance).unwrap();
     folder.refuses(1, &DISABLE, &["dict.safetensors", "rl", "resid_post.7"]);

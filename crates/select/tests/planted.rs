@@ -163,10 +163,14 @@ impl Folder {
     }
 
     fn select(&self, more: &[&str]) -> Output {
+        let features = ["--features", "keys/*.features.parquet"];
+        self.select_features(&[&features[..], more].concat())
+    }
+
+    fn select_features(&self, more: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_select"))
             .current_dir(self.0.path())
             .args(["--dict", "dict.safetensors"])
-            .args(["--features", "keys/*.features.parquet"])
             .args(["--samples", "base=base.samples.parquet"])
             .args(["--samples", "rl=rl.samples.parquet"])
             .args(["-o", "selection.parquet"])
@@ -277,6 +281,33 @@ fn equal_models_have_no_key_sample() {
     let output = folder.select(&[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("no key sample (wrong before, right after) in a, b:"));
+}
+
+#[test]
+fn features_may_lie_apart_from_their_store() {
+    let folder = Folder::new();
+    let blocks = store::read_features(&folder.path("keys/rl.features.parquet")).unwrap();
+    std::fs::remove_file(folder.path("keys/rl.features.parquet")).unwrap();
+    let apart = |provenance: Provenance| {
+        let path = folder.path("apart.features.parquet");
+        store::write_features(&path, &blocks, &provenance).unwrap();
+    };
+    let dictionary = provenance()
+        .input(&folder.path("dict.safetensors"))
+        .unwrap();
+    let more = ["--features", "apart.features.parquet"];
+
+    // Neither the folder nor the provenance knows: the store must be named.
+    apart(dictionary.clone());
+    let output = folder.select_features(&more);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--acts"), "{}", stderr(&output));
+    let named = [&more[..], &["--acts", "keys"]].concat();
+    assert_eq!(folder.select_features(&named).status.code(), Some(0));
+
+    apart(dictionary.input(&folder.path("keys")).unwrap());
+    assert_eq!(folder.select_features(&more).status.code(), Some(0));
+    assert_eq!(selected(&folder.selection()), [0, 1]);
 }
 
 #[test]

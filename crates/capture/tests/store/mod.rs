@@ -253,6 +253,22 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn a_model_that_computes_no_number_is_refused() {
+    let folder = folder();
+    let mut model = folder.model("rl", 1);
+    for (_, weight) in model.parameters_mut().iter_mut().take(1) {
+        **weight = (&**weight * f64::NAN).unwrap();
+    }
+    let weights = model.serialized_weights().unwrap();
+    std::fs::write(folder.path("rl/model.safetensors"), weights).unwrap();
+    folder.refuses(
+        &arguments("acts", &[]),
+        &["rl/resid_post.1", "NaN", "row 0"],
+    );
+    assert!(!folder.path("acts/manifest.json").exists());
+}
+
+#[test]
 fn token_ids_are_taken_as_they_are() {
     let folder = folder();
     std::fs::write(
