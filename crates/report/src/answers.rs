@@ -23,10 +23,10 @@ impl Arm {
             Some((setting, control)) => (setting, Some(control.to_owned())),
             None => (name, None),
         };
-        let operation = match setting.rsplit_once('-') {
-            Some((operation, strength)) if strength.parse::<f64>().is_ok() => operation,
-            _ => setting,
-        };
+        // `amplify-2`, `amplify--10` (α = −10), but `sign-flip` has no strength.
+        let is_strength = |(place, _): &(usize, &str)| setting[place + 1..].parse::<f64>().is_ok();
+        let dash = setting.match_indices('-').find(is_strength);
+        let operation = dash.map_or(setting, |(place, _)| &setting[..place]);
         Self {
             name: name.to_owned(),
             operation: operation.to_owned(),
@@ -295,6 +295,11 @@ pub(crate) mod tests {
         assert_eq!(
             (arm.operation.as_str(), arm.alpha(), arm.control_kind()),
             ("amplify", Some(2.5), Some("random"))
+        );
+        let arm = Arm::parse("amplify--10");
+        assert_eq!(
+            (arm.operation.as_str(), arm.alpha()),
+            ("amplify", Some(-10.0))
         );
         let arm = Arm::parse("disable/sign-flip");
         assert_eq!(

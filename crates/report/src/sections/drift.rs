@@ -16,8 +16,10 @@ pub(super) const TAIL: f64 = 0.1;
 
 /// Live features of one dictionary seen from one tuned model.
 pub(super) struct Family<'a> {
-    file: &'a str,
+    pub file: &'a str,
     pub tuned: &'a str,
+    /// Whether another dictionary has the same pair: then the file is named with it.
+    is_repeated: bool,
     pub is_null: bool,
     pub is_pair: bool,
     pub live: Vec<&'a Drift>,
@@ -65,6 +67,7 @@ fn families(report: &Report) -> Vec<Family<'_>> {
             all.push(Family {
                 file: &table.file,
                 tuned,
+                is_repeated: false,
                 is_null: is_null(&table.file),
                 is_pair,
                 live,
@@ -80,6 +83,10 @@ fn families(report: &Report) -> Vec<Family<'_>> {
             family.file,
         )
     });
+    let titles: Vec<String> = all.iter().map(legend_title).collect();
+    for (family, title) in all.iter_mut().zip(&titles) {
+        family.is_repeated = titles.iter().filter(|other| *other == title).count() > 1;
+    }
     all
 }
 
@@ -90,7 +97,12 @@ impl Family<'_> {
 
     fn title(&self) -> String {
         let joint = if self.is_pair { "" } else { ", joint" };
-        format!("{} → {}{joint}", self.base(), self.tuned)
+        let file = if self.is_repeated {
+            format!(" ({})", self.file)
+        } else {
+            String::new()
+        };
+        format!("{} → {}{joint}{file}", self.base(), self.tuned)
     }
 
     /// One quantity of every live feature.
@@ -184,12 +196,18 @@ pub(super) fn legend_title(family: &Family) -> String {
 /// NRN, then Δnorm of pairs or MAS of more models, then the cosine.
 fn panels(report: &Report, group: &[&Family]) -> Vec<String> {
     let real = group.iter().filter(|family| !family.is_null);
-    let n_models = real.clone().count() + 1;
     let nrn = histogram(report, group, "NRN", |row| row.nrn);
     let second = if real.clone().all(|family| family.is_pair) {
         histogram(report, group, "Δnorm", |row| row.delta_norm)
     } else {
         let mut mas = histogram(report, group, "MAS of the tuned model", |row| row.mas_tuned);
+        let in_file = |file: &str| real.clone().filter(|family| family.file == file).count();
+        let n_models = real
+            .clone()
+            .map(|family| in_file(family.file))
+            .max()
+            .unwrap_or(1)
+            + 1;
         mas.reference = Some(1.0 / n_models as f64);
         mas
     };

@@ -39,7 +39,11 @@ pub(super) fn reading(families: &[Family]) -> Vec<String> {
             .filter(|family| !family.is_null && family.is_pair == is_pair);
         let real: Vec<&Family> = real.collect();
         for (index, a) in real.iter().enumerate() {
-            sentences.extend(real[index + 1..].iter().map(|b| contrast(place, a, b)));
+            // Norms of two joint dictionaries have nothing to do with each other.
+            let others = real[index + 1..]
+                .iter()
+                .filter(|b| b.tuned != a.tuned && (is_pair || b.file == a.file));
+            sentences.extend(others.map(|b| contrast(place, a, b)));
         }
     }
     sentences
@@ -54,7 +58,7 @@ fn describe(family: &Family) -> String {
             .fold(0.0, f64::max);
         format!(
             " The furthest live feature is {} from 0.5; what the other pairs show beyond that is not explained by this null.",
-            text::fixed(furthest, 3)
+            text::number(furthest)
         )
     } else {
         String::new()

@@ -176,41 +176,36 @@ fn parameters(file: &File) -> Option<usize> {
     )
 }
 
-/// Folder of a model → the label it was used under, from settings such as `model: ["rl=out/models/grpo"]`.
+/// Folder of a model → the label it answered under: the samples of that label name the model's digest as an input.
 pub(super) fn labels(report: &Report) -> BTreeMap<&str, String> {
-    let models: Vec<&str> = report
+    let models: Vec<&File> = report
         .tables
         .files
         .iter()
         .filter(|file| file.kind == "model")
-        .map(|file| file.name.as_str())
         .collect();
-    let mut texts = Vec::new();
-    for file in &report.tables.files {
-        file.provenance
-            .iter()
-            .for_each(|provenance| strings(&provenance.settings, &mut texts));
+    let mut labels = BTreeMap::new();
+    for table in &report.tables.samples {
+        let untouched = table.rows.iter().filter(|row| row.arm == "none");
+        let answering: BTreeSet<&str> = untouched.map(|row| row.model.as_str()).collect();
+        let [label] = answering.into_iter().collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        for made in report.tables.provenance_of(&[&table.file]) {
+            let is_input = |model: &&&File| {
+                made.inputs
+                    .iter()
+                    .any(|input| input.sha256 == model.input.sha256)
+            };
+            labels.extend(
+                models
+                    .iter()
+                    .filter(is_input)
+                    .map(|model| (model.name.as_str(), label.to_owned())),
+            );
+        }
     }
-    let pairs = texts.iter().filter_map(|text| text.split_once('='));
-    let known = pairs.filter(|(label, _)| report.cast.labels().iter().any(|known| known == label));
-    let named = known.filter_map(|(label, path)| {
-        Some((
-            *models
-                .iter()
-                .find(|model| path.trim_end_matches('/').ends_with(**model))?,
-            label.to_owned(),
-        ))
-    });
-    named.collect()
-}
-
-fn strings(value: &Value, all: &mut Vec<String>) {
-    match value {
-        Value::String(text) => all.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
-        Value::Object(fields) => fields.values().for_each(|field| strings(field, all)),
-        _ => {}
-    }
+    labels
 }
 
 /// Programs and the arrows between them.

@@ -86,7 +86,11 @@ pub(crate) fn run_name(file: &str) -> String {
         Some(folder) if name.starts_with("metrics") || name.starts_with("training") => {
             folder.to_owned()
         }
-        _ => name.trim_end_matches(".parquet").to_owned(),
+        _ => name
+            .trim_end_matches(".parquet")
+            .trim_end_matches(".curve")
+            .trim_end_matches(".steps")
+            .to_owned(),
     }
 }
 
@@ -305,6 +309,6 @@ mod tests {
     #[test]
     fn runs_are_named_after_their_folder() {
         assert_eq!(run_name("models/sft/metrics.parquet"), "sft");
-        assert_eq!(run_name("dict.steps.parquet"), "dict.steps");
+        assert_eq!(run_name("dict/base-rl.curve.parquet"), "base-rl");
     }
 }
