@@ -196,7 +196,12 @@ fn into<T: Table>(all: &mut Vec<Rows<T>>, path: &Path, file: &str) -> Result<()>
 fn provenance(kind: &str, path: &Path) -> Option<Provenance> {
     match kind {
         "suite" | "unknown" => None,
-        "model" => weights(path.parent()?).and_then(|path| tensors_provenance(&path)),
+        "model" => {
+            // Weights of other programs may say nothing: then the record of the training beside them does.
+            let folder = path.parent()?;
+            let by_weights = weights(folder).and_then(|path| tensors_provenance(&path));
+            by_weights.or_else(|| store::table_provenance(&folder.join("metrics.parquet")).ok())
+        }
         "tensors" => tensors_provenance(path),
         "activations" => {
             let manifest: serde_json::Value =

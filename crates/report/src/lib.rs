@@ -9,12 +9,12 @@
 //! ```
 //!
 //! # Layout
-//! - [`find`] — files and tables below the folder
-//! - [`cast`] — order and look of the models, roles of the tasks
-//! - [`answers`] — samples by model, arm and split; [`paired`] — two models on the same documents
-//! - [`sections`] — one file a section of the page
-//! - [`svg`] — the drawing layer
-//! - [`html`], [`text`] — the page, numbers and words
+//! - `find` — files and tables below the folder
+//! - `cast` — order and look of the models, roles of the tasks
+//! - `answers` — samples by model, arm and split; `paired` — two models on the same documents
+//! - `sections` — one file a section of the page
+//! - `svg` — the drawing layer
+//! - `html`, `text` — the page, numbers and words
 
 mod answers;
 mod cast;

@@ -113,7 +113,7 @@ fn tidy(estimate: &Estimate, format: impl Fn(f64, usize) -> String) -> String {
         return number(value);
     }
     let size = value.abs().max(low.abs()).max(high.abs());
-    let exponent = if size > 0.0 && !(1e-2..1e6).contains(&size) {
+    let exponent = if size > 0.0 && !(1e-3..1e6).contains(&size) {
         size.log10().floor() as i32
     } else {
         0

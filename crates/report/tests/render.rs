@@ -152,7 +152,7 @@ fn accuracies_and_effects_are_the_hand_computed_ones() {
         html.contains("On 8 key samples (100.0 % right before): −75.0 ["),
         "keys"
     );
-    assert!(html.contains("beyond 2 of 2."), "beyond");
+    assert!(html.contains("below 2 of 2 sets"), "beyond");
     assert!(
         !html.contains("class=\"planted\""),
         "nothing says that this is the lab suite"

@@ -6,13 +6,12 @@ use crate::text;
 
 /// The direction of a difference whose interval leaves zero out.
 fn direction(metric: &Metric) -> String {
+    let relative = metric.relative();
     match side(&metric.difference()) {
         0 => "no clear change".to_owned(),
-        side => format!(
-            "{} {} %",
-            if side > 0 { "up" } else { "down" },
-            text::percent(metric.relative().abs())
-        ),
+        1 if relative >= 1.0 => format!("up to {} times", text::number(relative + 1.0)),
+        1 => format!("up {} %", text::percent(relative.abs())),
+        _ => format!("down {} %", text::percent(relative.abs())),
     }
 }
 

@@ -89,7 +89,10 @@ fn scores(report: &Report) -> Vec<Scores<'_>> {
             examples.insert(example(edge), edge.score.abs());
         }
     }
-    let mut all: Vec<Scores> = by_model.into_values().collect();
+    let mut all: Vec<Scores> = by_model
+        .into_values()
+        .map(Scores::without_average)
+        .collect();
     all.sort_by_key(|scores| report.cast.rank(scores.model));
     all
 }
@@ -161,11 +164,26 @@ fn example(edge: &Edge) -> String {
     match (&edge.doc_id, edge.example) {
         (Some(document), _) => document.clone(),
         (None, Some(number)) => number.to_string(),
-        (None, None) => "mean".to_owned(),
+        (None, None) => AVERAGE.to_owned(),
     }
 }
 
+/// Stands for the example of rows that are averages already.
+const AVERAGE: &str = "";
+
 impl<'a> Scores<'a> {
+    /// Averages are no further example: they go where there are examples.
+    fn without_average(mut self) -> Self {
+        for examples in self
+            .edges
+            .values_mut()
+            .filter(|examples| examples.len() > 1)
+        {
+            examples.remove(AVERAGE);
+        }
+        self
+    }
+
     fn n_examples(&self) -> usize {
         self.edges.values().map(BTreeMap::len).max().unwrap_or(0)
     }
@@ -255,34 +273,31 @@ fn blocks(scores: &Scores, of: fn(Name) -> &str) -> Vec<String> {
     all
 }
 
-/// The base's scores, once for every set of examples, and then the changes, all on one scale.
+/// The base's scores, once for every set of examples, each followed by the changes on it; all changes on one scale.
 fn maps(first: &Scores, pairs: &[Pair]) -> Vec<String> {
-    let mut bases: Vec<&Scores> = pairs.iter().map(|pair| &pair.before).collect();
-    bases.dedup_by_key(|scores| (scores.file, scores.n_examples()));
-    if bases.is_empty() {
-        bases.push(first);
-    }
-    let sizes: Vec<Map> = bases
-        .iter()
-        .map(|base| Map::of(base, |source, target| base.cell(source, target)))
-        .collect();
-    let changes: Vec<Map> = pairs.iter().map(Pair::change).collect();
-    let drawn = sizes
-        .iter()
-        .zip(&bases)
-        .map(|(map, base)| map.draw(&format!("{}: mean |score|", base.model), None));
-    let full = changes.iter().map(Map::largest).fold(0.0, f64::max);
-    let title = |pair: &Pair| {
-        format!(
-            "{} − {}: change of mean |score|",
-            pair.after.model, pair.before.model
-        )
+    let base = |base: &Scores| {
+        Map::of(base, |source, target| base.cell(source, target))
+            .draw(&format!("{}: mean |score|", base.model), None)
     };
-    let differences = changes
-        .iter()
-        .zip(pairs)
-        .map(|(map, pair)| map.draw(&title(pair), Some(full)));
-    drawn.chain(differences).collect()
+    if pairs.is_empty() {
+        return vec![base(first)];
+    }
+    let changes: Vec<Map> = pairs.iter().map(Pair::change).collect();
+    let full = changes.iter().map(Map::largest).fold(0.0, f64::max);
+    let mut drawn = Vec::new();
+    let mut last = None;
+    for (pair, change) in pairs.iter().zip(&changes) {
+        let examples = (pair.before.file, pair.before.n_examples());
+        if last != Some(examples) {
+            drawn.push(base(&pair.before));
+            last = Some(examples);
+        }
+        drawn.push(change.draw(
+            &format!("{} − {}: change", pair.after.model, pair.before.model),
+            Some(full),
+        ));
+    }
+    drawn
 }
 
 /// A value for every pair of blocks.
@@ -326,10 +341,10 @@ impl Map {
             } else {
                 text::number
             },
-            width: if self.targets.len() > 14 {
-                520.0
-            } else {
-                344.0
+            width: match self.targets.len() {
+                0..=10 => 250.0,
+                11..=26 => 344.0,
+                _ => 520.0,
             },
         }
         .draw()

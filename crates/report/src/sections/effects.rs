@@ -155,17 +155,25 @@ fn verdict(change: &Change) -> String {
         "(selected − random {})",
         text::with_interval(&control.excess, text::points)
     );
+    let n = control.members.len();
+    let beyond = |sign: f64| {
+        control
+            .members
+            .iter()
+            .filter(|member| (change.selected.value - **member) * sign > 0.0)
+            .count()
+    };
     match (side(&change.selected), side(&control.excess)) {
         (0, 0) => format!("No clear effect {excess}."),
-        (_, 0) => format!("No more than matched random features do {excess}."),
-        (_, side) => {
-            let beyond = |member: &&f64| (change.selected.value - **member) * f64::from(side) > 0.0;
-            let beyond = control.members.iter().filter(beyond).count();
-            format!(
-                "More than matched random features do {excess}, beyond {beyond} of {}.",
-                control.members.len()
-            )
-        }
+        (_, 0) => format!("Not clearly different from matched random features {excess}."),
+        (_, 1) => format!(
+            "Accuracy ends higher than with matched random features {excess}, above {} of {n} sets.",
+            beyond(1.0)
+        ),
+        _ => format!(
+            "Accuracy ends lower than with matched random features {excess}, below {} of {n} sets.",
+            beyond(-1.0)
+        ),
     }
 }
 

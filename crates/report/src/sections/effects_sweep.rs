@@ -130,7 +130,13 @@ fn sweep_panel(
             marks: true,
         });
         series.push(Series {
-            points: points(|change| Some(change.control?.mean)),
+            points: points(|change| {
+                Some(Estimate {
+                    low: f64::NAN,
+                    high: f64::NAN,
+                    ..change.control?.mean
+                })
+            }),
             style: style.dashed(),
             aside,
             marks: false,

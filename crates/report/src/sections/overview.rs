@@ -27,7 +27,7 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
             &[chain.draw()],
             &[],
             &format!(
-                "Which program made what from what, as the files themselves say. ×: number of files. n = {} files with provenance.",
+                "Which program made what from what, as the files themselves say; an arrow is left out where another way leads there. ×: number of files. n = {} files with provenance.",
                 text::count(chain.nodes.values().map(|node| node.n_files).sum())
             ),
         );
@@ -224,35 +224,44 @@ struct Node {
 
 impl Chain {
     fn of(report: &Report) -> Self {
-        let files = report
+        let made = report
             .tables
             .files
             .iter()
-            .filter_map(|file| file.provenance.as_ref());
-        let maker: BTreeMap<String, String> = files
+            .filter_map(|file| Some((file, file.provenance.as_ref()?)));
+        // An input is known by its provenance, or, of what carries none, by its digest.
+        let by_id = made
             .clone()
-            .map(|provenance| (provenance.id(), provenance.program.clone()))
-            .collect();
+            .map(|(_, provenance)| (provenance.id(), &provenance.program));
+        let by_digest = made
+            .clone()
+            .map(|(file, provenance)| (file.input.sha256.clone(), &provenance.program));
+        let maker: BTreeMap<String, &String> = by_id.chain(by_digest).collect();
         let mut chain = Self {
             nodes: BTreeMap::new(),
             arrows: BTreeSet::new(),
         };
-        for provenance in files {
+        for (_, provenance) in made {
             chain
                 .nodes
                 .entry(provenance.program.clone())
                 .or_default()
                 .n_files += 1;
+            let known = |input: &store::Input| {
+                let by_id = input.provenance_id.as_ref().and_then(|id| maker.get(id));
+                by_id.or_else(|| maker.get(&input.sha256)).copied()
+            };
             let sources = provenance
                 .inputs
                 .iter()
-                .filter_map(|input| maker.get(input.provenance_id.as_ref()?));
-            let arrows = sources
-                .filter(|source| **source != provenance.program)
-                .map(|source| (source.clone(), provenance.program.clone()));
-            chain.arrows.extend(arrows);
+                .filter_map(known)
+                .filter(|source| **source != provenance.program);
+            chain
+                .arrows
+                .extend(sources.map(|source| (source.clone(), provenance.program.clone())));
         }
         chain.settle();
+        chain.thin_out();
         chain
     }
 
@@ -272,6 +281,17 @@ impl Chain {
         }
     }
 
+    /// Leaves out arrows whose end is also reached through another program.
+    fn thin_out(&mut self) {
+        let all = self.arrows.clone();
+        self.arrows.retain(|(source, target)| {
+            let mut others = all
+                .iter()
+                .filter(|(from, to)| from == source && to != target);
+            !others.any(|(_, middle)| behind(&all, middle).contains(target.as_str()))
+        });
+    }
+
     fn draw(&self) -> String {
         let columns = self.columns();
         let tallest = columns.iter().map(Vec::len).max().unwrap_or(1);
@@ -283,10 +303,10 @@ impl Chain {
                     .iter()
                     .map(|name| text_width(&label(name)))
                     .fold(40.0, f64::max)
-                    + 14.0
+                    + 8.0
             })
             .collect();
-        let gap = 26.0;
+        let gap = 22.0;
         let width = widths.iter().sum::<f64>() + gap * (columns.len() as f64 - 1.0) + 2.0;
         let height = tallest as f64 * 30.0;
         let mut places = BTreeMap::new();
@@ -336,5 +356,42 @@ impl Chain {
             .map(at)
             .filter(|names| !names.is_empty())
             .collect()
+    }
+}
+
+/// Everything one or more arrows away.
+fn behind<'a>(arrows: &'a BTreeSet<(String, String)>, start: &'a str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![start];
+    while let Some(here) = open.pop() {
+        let targets = arrows
+            .iter()
+            .filter(|(source, _)| source == here)
+            .map(|(_, target)| target.as_str());
+        open.extend(targets.filter(|target| found.insert(*target)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrows_that_go_a_longer_way_too_are_left_out() {
+        let arrow = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let arrows = BTreeSet::from([arrow("a", "b"), arrow("b", "c"), arrow("a", "c")]);
+        let nodes = ["a", "b", "c"].map(|name| (name.to_owned(), Node::default()));
+        let mut chain = Chain {
+            nodes: nodes.into(),
+            arrows,
+        };
+        chain.settle();
+        chain.thin_out();
+        assert_eq!(
+            chain.arrows,
+            BTreeSet::from([arrow("a", "b"), arrow("b", "c")])
+        );
+        assert_eq!(chain.nodes["c"].depth, 2);
     }
 }

@@ -92,7 +92,7 @@ fn write_set(page: &mut Page, table: &Rows<Selection>, scores: &Scores) {
     if !scores.is_empty() {
         page.table(
             &score_table(&rows, scores),
-            "Scores behind the map, with 95 % bootstrap intervals over key samples.",
+            "Relative scores with 95 % bootstrap intervals over key samples.",
         );
     }
     if !random_sets(table).is_empty() {
@@ -165,7 +165,7 @@ fn features(rows: &[&Selection]) -> Table {
     table
 }
 
-/// Scores of the first features, a column per task.
+/// Relative scores of the first features with their intervals, a column per task.
 fn score_table(rows: &[&Selection], scores: &Scores) -> Table {
     let columns: Vec<String> = ["feature>".to_owned()]
         .into_iter()
@@ -173,27 +173,33 @@ fn score_table(rows: &[&Selection], scores: &Scores) -> Table {
         .collect();
     let mut table = Table::new(&columns.iter().map(String::as_str).collect::<Vec<_>>());
     for row in rows.iter().take(WITH_INTERVALS) {
-        let cell = |features: &BTreeMap<u32, &Score>| {
-            features.get(&row.feature).map_or_else(
-                || text::NONE.to_owned(),
-                |score| {
-                    let estimate = Estimate {
-                        value: score.score,
-                        low: score.score_low,
-                        high: score.score_high,
-                    };
-                    text::estimate(&estimate)
-                },
-            )
-        };
+        let cells = scores
+            .values()
+            .map(|features| relative_score(features, row.feature));
         table.row(
             &[row.feature.to_string()]
                 .into_iter()
-                .chain(scores.values().map(cell))
+                .chain(cells)
                 .collect::<Vec<_>>(),
         );
     }
     table
+}
+
+/// A score and its interval as shares of the task's largest score.
+fn relative_score(features: &BTreeMap<u32, &Score>, feature: u32) -> String {
+    let largest = features
+        .values()
+        .map(|score| score.score)
+        .fold(0.0, f64::max);
+    let relative = |score: &&Score| {
+        let [value, low, high] =
+            [score.score, score.score_low, score.score_high].map(|part| part / largest);
+        text::with_interval(&Estimate { value, low, high }, two_decimals)
+    };
+    features
+        .get(&feature)
+        .map_or_else(|| text::NONE.to_owned(), relative)
 }
 
 /// A name and the quantity it stands for.

@@ -177,7 +177,8 @@ fn panel(title: &str, curves: Vec<(Style, Vec<(f64, Estimate)>)>) -> Option<Stri
     let lines = Lines {
         title: title.to_owned(),
         axis: "optimizer step".to_owned(),
-        domain: None,
+        // A young crosscoder is far below zero: what matters is where it ends.
+        domain: title.starts_with("explained").then_some((0.0, 1.0)),
         reference: None,
         chosen: None,
         at_points: false,

@@ -57,7 +57,12 @@ impl Lines {
         if let Some((value, label)) = &self.chosen {
             let x = across.at(*value);
             canvas.line((x, margins.top), (x, bottom), "chosen");
-            canvas.text((x + 4.0, margins.top + 9.0), Anchor::Start, "tick", label);
+            let (aside, anchor) = if x > right - 60.0 {
+                (-4.0, Anchor::End)
+            } else {
+                (4.0, Anchor::Start)
+            };
+            canvas.text((x + aside, margins.top + 9.0), anchor, "tick", label);
         }
         for series in &self.series {
             series.draw(&mut canvas, &across, &up);
