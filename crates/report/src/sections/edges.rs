@@ -1,24 +1,24 @@
 //! Single edges: where in the graph the scores changed.
 
+use super::edge_map::{Map, block};
 use super::{Report, is_null};
 use crate::html::{Page, Table};
 use crate::paired::SEED;
-use crate::svg::heat::Heat;
 use crate::text;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use store::tables::Edge;
 
 /// Edges listed per pair.
 const TOP: usize = 12;
 
 /// An edge by its two nodes.
-type Name<'a> = (&'a str, &'a str);
+pub(super) type Name<'a> = (&'a str, &'a str);
 
 /// |score| of every edge of one model in one file, by example.
-struct Scores<'a> {
+pub(super) struct Scores<'a> {
     file: &'a str,
     model: &'a str,
-    edges: BTreeMap<Name<'a>, BTreeMap<String, f64>>,
+    pub edges: BTreeMap<Name<'a>, BTreeMap<String, f64>>,
 }
 
 /// Two models scored on the same examples, cut down to those they have in common.
@@ -250,29 +250,6 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// A node without its head and its input: `a1.h0<k>` → `a1`.
-fn block(node: &str) -> &str {
-    node.split(['.', '<']).next().unwrap_or(node)
-}
-
-/// Where a block stands in the forward pass.
-fn depth(block: &str) -> (u32, u32) {
-    let layer = |text: &str| text.parse().unwrap_or(u32::MAX - 1);
-    match block.split_at_checked(1) {
-        Some(("a", layer_text)) => (layer(layer_text), 0),
-        Some(("m", layer_text)) => (layer(layer_text), 1),
-        _ if block == "logits" => (u32::MAX, 0),
-        _ => (0, 0),
-    }
-}
-
-fn blocks(scores: &Scores, of: fn(Name) -> &str) -> Vec<String> {
-    let all: BTreeSet<&str> = scores.edges.keys().map(|edge| block(of(*edge))).collect();
-    let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
-    all.sort_by_key(|block| (block != "input", depth(block)));
-    all
-}
-
 /// The base's scores, once for every set of examples, each followed by the changes on it; all changes on one scale.
 fn maps(first: &Scores, pairs: &[Pair]) -> Vec<String> {
     let base = |base: &Scores| {
@@ -298,57 +275,6 @@ fn maps(first: &Scores, pairs: &[Pair]) -> Vec<String> {
         ));
     }
     drawn
-}
-
-/// A value for every pair of blocks.
-struct Map {
-    sources: Vec<String>,
-    targets: Vec<String>,
-    cells: Vec<Vec<Option<f64>>>,
-}
-
-impl Map {
-    fn of(scores: &Scores, cell: impl Fn(&str, &str) -> Option<f64>) -> Self {
-        let (sources, targets) = (blocks(scores, |edge| edge.0), blocks(scores, |edge| edge.1));
-        let row = |source: &String| targets.iter().map(|target| cell(source, target)).collect();
-        Self {
-            cells: sources.iter().map(row).collect(),
-            sources,
-            targets,
-        }
-    }
-
-    fn largest(&self) -> f64 {
-        self.cells
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|value| value.abs())
-            .fold(0.0, f64::max)
-    }
-
-    /// Differences around zero when a fullest shade is given, else sizes.
-    fn draw(&self, title: &str, full: Option<f64>) -> String {
-        Heat {
-            title: title.to_owned(),
-            rows: self.sources.clone(),
-            columns: self.targets.clone(),
-            cells: self.cells.clone(),
-            diverging: full.is_some(),
-            full,
-            format: if full.is_some() {
-                text::signed
-            } else {
-                text::number
-            },
-            width: match self.targets.len() {
-                0..=10 => 250.0,
-                11..=26 => 344.0,
-                _ => 520.0,
-            },
-        }
-        .draw()
-    }
 }
 
 fn table(pairs: &[Pair]) -> Table {
@@ -384,25 +310,4 @@ fn table(pairs: &[Pair]) -> Table {
         }
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_belong_to_blocks_in_the_order_of_the_forward_pass() {
-        assert_eq!(
-            [
-                block("a1.h0<k>"),
-                block("m3"),
-                block("a10<q>"),
-                block("logits")
-            ],
-            ["a1", "m3", "a10", "logits"]
-        );
-        let mut blocks = ["logits", "m0", "a10", "a2", "a0"];
-        blocks.sort_by_key(|block| depth(block));
-        assert_eq!(blocks, ["a0", "m0", "a2", "a10", "logits"]);
-    }
 }

@@ -13,6 +13,7 @@ mod circuit_reading;
 pub(crate) mod drift;
 mod drift_reading;
 pub(crate) mod dynamics;
+mod edge_map;
 pub(crate) mod edges;
 pub(crate) mod effects;
 mod effects_sweep;
