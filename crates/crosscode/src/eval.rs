@@ -21,7 +21,7 @@ pub struct Args {
     /// Dictionary
     #[serde(skip)]
     pub dict: PathBuf,
-    /// Activation stores, or safetensors files [rows, n_models, d_model]
+    /// Activation stores, or safetensors files `[rows, n_models, d_model]`
     #[arg(required = true, value_name = "ACTS")]
     #[serde(skip)]
     pub acts: Vec<PathBuf>,

@@ -42,9 +42,9 @@ impl Plan {
 
     /// Where the dictionary comes from: this plan and the activations.
     pub fn provenance(&self, args: &Args) -> store::Result<Provenance> {
-        Ok(Provenance::new("crosscode train", self)?
+        Provenance::new("crosscode train", self)?
             .seed(args.seed)
-            .inputs(&args.acts)?)
+            .inputs(&args.acts)
     }
 }
 

@@ -26,7 +26,7 @@ const CURVE_ROWS: u64 = 10_000;
     before_help = "Example:\n  crosscode train acts/ --features 4096 --k 32 --rule batch-topk --tokens 5M -o dict.safetensors"
 )]
 pub struct Args {
-    /// Activation stores of `capture` (several are one after the other), or safetensors files [rows, n_models, d_model]
+    /// Activation stores of `capture` (several are one after the other), or safetensors files `[rows, n_models, d_model]`
     #[arg(required = true, value_name = "ACTS")]
     pub acts: Vec<PathBuf>,
     /// Dictionary to write
@@ -41,7 +41,7 @@ pub struct Args {
     /// Sparsity rule
     #[arg(long, value_enum, default_value_t = RuleName::BatchTopk)]
     pub rule: RuleName,
-    /// λ of the l1 rule, for activations of size √d_model
+    /// λ of the l1 rule, for activations of size `√d_model`
     #[arg(long, default_value_t = 2.0, value_name = "λ")]
     pub sparsity: f32,
     /// Rows to train on, all epochs together
@@ -92,7 +92,7 @@ pub struct Args {
     /// Norm of every decoder row at the start [default: 1; l1: 0.08]
     #[arg(long, value_name = "NORM")]
     pub init_norm: Option<f32>,
-    /// Size (root of the total variance) every model is normalised to [default: 1; l1: √d_model]
+    /// Size (root of the total variance) every model is normalised to [default: 1; l1: `√d_model`]
     #[arg(long, value_name = "SIZE")]
     pub input_norm: Option<f32>,
     /// Rows held in memory while they are shuffled
@@ -106,7 +106,7 @@ pub struct Args {
 /// Names of the sparsity rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum RuleName {
-    /// ReLU with an L1 penalty weighted by the decoder's norms
+    /// Every positive activation, with an L1 penalty weighted by the decoder's norms
     L1,
     /// The k largest of every row
     Topk,

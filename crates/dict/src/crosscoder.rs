@@ -6,9 +6,9 @@ use crate::rule::{CodeNormalization, Rule};
 
 /// A sparse dictionary over `n_models` residual streams that share one code.
 ///
-/// f = σ(Σ_m W_enc^m x^m + b_enc),  x̂^m = f·W_dec^m + b_dec^m, where x^m is the normalised activation of model m.
+/// `f = σ(Σ_m W_enc^m x^m + b_enc)`, `x̂^m = f·W_dec^m + b_dec^m`, where `x^m` is the normalised activation of model m.
 /// Activations f are in these normalised units: adding feature k with activation f to model m's own residual adds
-/// f · d_k^m / scale_m.
+/// `f · d_k^m / scale_m`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Crosscoder {
     /// Label of each model, `base`, `sft`, …
@@ -50,20 +50,20 @@ impl Crosscoder {
         self.labels.iter().position(|known| known == label)
     }
 
-    /// Decoder row d_k^m `[d_model]` of a feature, in normalised units.
+    /// Decoder row `d_k^m` `[d_model]` of a feature, in normalised units.
     pub fn row(&self, model: usize, feature: usize) -> &[f32] {
         let width = self.widths[model];
         &self.decoder[model][feature * width..][..width]
     }
 
-    /// ‖d_k^m‖₂ of each model, in normalised units.
+    /// `‖d_k^m‖₂` of each model, in normalised units.
     pub fn decoder_norms(&self, feature: usize) -> Vec<f32> {
         (0..self.n_models())
             .map(|model| norm(self.row(model, feature)))
             .collect()
     }
 
-    /// Factor of each feature's rank value `[n_features]`: v_k = f_k · w_k.
+    /// Factor of each feature's rank value `[n_features]`: `v_k = f_k · w_k`.
     pub fn rank_weights(&self) -> Vec<f32> {
         let weight = |feature| self.code_normalization.weight(&self.decoder_norms(feature));
         (0..self.n_features).map(weight).collect()

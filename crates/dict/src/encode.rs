@@ -16,10 +16,10 @@ const CHUNK: usize = 1024;
 /// A crosscoder has one code for all its models. A readout turns it into one code per model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readout {
-    /// Every model's activation in its own slot: f = σ(Σ_m W_enc^m x^m + b).
+    /// Every model's activation in its own slot: `f = σ(Σ_m W_enc^m x^m + b)`.
     Joint,
     /// The activation of `model` in every slot but `keep`, which sees its own (arXiv 2609.35210):
-    /// for [base, sft, rl] and `keep` 2, z_m = enc(h_m, h_m, h_rl). The part of the code that tells the models apart is
+    /// for [base, sft, rl] and `keep` 2, `z_m = enc(h_m, h_m, h_rl)`. The part of the code that tells the models apart is
     /// the same in all of these codes, so their difference is the model's own. Each slot applies its own normaliser to
     /// what it is given; the widths of the slots filled must agree.
     Swap {
@@ -28,7 +28,7 @@ pub enum Readout {
         /// Slot that keeps its own activation; the number of models: none does.
         keep: usize,
     },
-    /// The model's own encoder block alone, every other slot at its mean: f = σ(W_enc^m x^m + b). It sees one part of
+    /// The model's own encoder block alone, every other slot at its mean: `f = σ(W_enc^m x^m + b)`. It sees one part of
     /// `n_models` of the evidence for a shared feature, so fewer features pass the threshold.
     SelfOnly {
         /// The model.
@@ -214,7 +214,7 @@ impl Crosscoder {
         codes
     }
 
-    /// σ(Σ_m W_enc^m x^m + b) of `rows` rows from `start`: `[rows, n_features]`.
+    /// `σ(Σ_m W_enc^m x^m + b)` of `rows` rows from `start`: `[rows, n_features]`.
     fn activations(&self, readout: Readout, x: &[&[f32]], start: usize, rows: usize) -> Vec<f32> {
         let mut out = self.encoder_bias.repeat(rows);
         for slot in 0..self.n_models() {

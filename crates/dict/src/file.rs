@@ -101,11 +101,7 @@ impl Crosscoder {
     ) -> Vec<(String, TensorData)> {
         if self.widths.iter().all(|&width| width == self.widths[0]) {
             let shape = [vec![self.n_models()], shape(self.widths[0])].concat();
-            let all = values
-                .iter()
-                .flat_map(|values| values.as_ref())
-                .copied()
-                .collect();
+            let all = values.iter().flat_map(AsRef::as_ref).copied().collect();
             return vec![(name.to_owned(), f32_tensor(shape, all))];
         }
         let models = self.labels.iter().zip(&self.widths).zip(values);

@@ -1,5 +1,10 @@
 //! Small loops over rows, compiled for the best vector instructions of the machine when called inside [`vectorised`].
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into `vectorised` uses its instructions"
+)]
+
 /// Runs `body` compiled for the best vector instructions of this machine; what it calls must be inlined into it.
 #[inline(always)]
 pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
@@ -43,6 +48,7 @@ pub(crate) fn norm(x: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

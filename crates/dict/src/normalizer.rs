@@ -12,7 +12,7 @@ pub struct Normalizer {
     pub mean: Vec<f32>,
     /// Standard deviation of each coordinate `[d_model]`, in the model's units; what `scale` was computed from.
     pub std: Vec<f32>,
-    /// Factor on the centred activation: target / √Σ_j std_j².
+    /// Factor on the centred activation: `target / √Σ_j std_j²`.
     pub scale: f32,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Rule {
-    /// Penalty λ Σ_k f_k Σ_m‖d_k^m‖₂; every positive activation is kept.
+    /// Penalty `λ Σ_k f_k Σ_m‖d_k^m‖₂`; every positive activation is kept.
     L1 {
         /// λ, in units of the normalised activations.
         sparsity: f32,
@@ -56,15 +56,15 @@ impl Rule {
 }
 
 /// How the decoder's norms weigh an activation before it is ranked or compared with the threshold:
-/// v_k = f_k · w_k, as the standard format (`crosscoder_learning`) names them.
+/// `v_k = f_k · w_k`, as the standard format (`crosscoder_learning`) names them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CodeNormalization {
-    /// w_k = Σ_m ‖d_k^m‖₂.
+    /// `w_k = Σ_m ‖d_k^m‖₂`.
     #[default]
     Crosscoder,
-    /// w_k = ‖d_k‖₂ over all models at once.
+    /// `w_k = ‖d_k‖₂` over all models at once.
     Sae,
     /// A weighted sum of the two.
     Mixed {
@@ -73,9 +73,9 @@ pub enum CodeNormalization {
         /// Weight of the sum of norms.
         alpha_crosscoder: f32,
     },
-    /// w_k = 1.
+    /// `w_k = 1`.
     None,
-    /// One selection per model with w_k^m = ‖d_k^m‖₂: a feature may be active for one model and not for another.
+    /// One selection per model with `w_k^m = ‖d_k^m‖₂`: a feature may be active for one model and not for another.
     Decoupled {
         /// One threshold per model.
         thresholds: Vec<f32>,

@@ -147,9 +147,9 @@ fn candidates_above(activations: &[f32], weights: &[f32], floor: f32) -> Vec<Can
     let found: Vec<Vec<Candidate>> = rows
         .map(|(number, row)| {
             let mut candidates = row_candidates(row, weights, floor);
-            candidates
-                .iter_mut()
-                .for_each(|candidate| candidate.1 = number as u32);
+            for candidate in &mut candidates {
+                candidate.1 = number as u32;
+            }
             candidates
         })
         .collect();

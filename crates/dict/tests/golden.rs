@@ -1,5 +1,7 @@
 //! Codes and reconstructions that `crosscoder_learning` computed, reproduced from its own files.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use dict::{Codes, Crosscoder, Selection, import_crosscoder_learning};
 use std::path::{Path, PathBuf};
 use store::TensorFile;

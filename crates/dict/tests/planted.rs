@@ -145,10 +145,10 @@ fn planted_features_are_recovered_and_told_apart() {
                 "shared {feature}: {share}"
             ),
             _ if feature < SHARED + EXCLUSIVE => {
-                assert!(share < 0.1, "base only {feature}: {share}")
+                assert!(share < 0.1, "base only {feature}: {share}");
             }
             _ if feature < SHARED + 2 * EXCLUSIVE => {
-                assert!(share > 0.9, "tuned only {feature}: {share}")
+                assert!(share > 0.9, "tuned only {feature}: {share}");
             }
             _ => assert!(
                 (0.4..0.6).contains(&share) && between < 0.6,

@@ -1,11 +1,13 @@
 //! How fast a step is: `cargo test --release -p dict --test speed -- --ignored --nocapture`.
 
+#![expect(clippy::print_stdout, reason = "the measurement is what it prints")]
+
 use dict::{Normalizer, Rule, Settings, Subject, Trainer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 
-/// Rows per second of `steps` steps at n_models × width × n_features.
+/// Rows per second of `steps` steps at `n_models × width × n_features`.
 fn measure(
     rule: Rule,
     (n_models, width, n_features): (usize, usize, usize),

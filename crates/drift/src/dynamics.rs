@@ -18,10 +18,13 @@ use store::{Provenance, write_table};
 /// own slot in the swap readout), and the checkpoints: every other label, in the order of the store. For a dictionary of
 /// base, sft and rl:
 ///
-///   capture --model base=models/base --model rl=models/grpo --model sft-1=models/sft/checkpoint-1 …
-///   --model sft-5=models/sft/checkpoint-5 --hook resid_post.0.5 --texts corpus.jsonl -o acts-sft/
+/// ```text
+/// capture --model base=models/base --model rl=models/grpo
+///   --model sft-1=models/sft/checkpoint-1 … --model sft-5=models/sft/checkpoint-5
+///   --hook resid_post.0.5 --texts corpus.jsonl -o acts-sft/
+/// ```
 ///
-/// Each checkpoint is read by swap readout, z = enc(h, h, h_rl) or, with two models, enc(h, h); its code is compared with the
+/// Each checkpoint is read by swap readout, `z = enc(h, h, h_rl)` or, with two models, `enc(h, h)`; its code is compared with the
 /// base's on the same rows. The readout can be trusted where the explained variance of the swapped input, which is in the
 /// table, holds up. Overlap is |A ∩ B| / top; its interval resamples documents; the null is that of two random sets of
 /// features that fire.

@@ -160,9 +160,9 @@ fn shown(rows: &[Drift]) -> String {
         "dead",
     ];
     let mut text = format!("{:16}", "base > tuned");
-    CLASSES
-        .iter()
-        .for_each(|class| write!(text, "{class:>11}").expect("a String takes any text"));
+    for class in CLASSES {
+        write!(text, "{class:>11}").expect("a String takes any text");
+    }
     text += "   NRN of live features: quartiles\n";
     for rows in rows.chunk_by(|a, b| a.tuned == b.tuned) {
         write!(

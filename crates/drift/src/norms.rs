@@ -1,7 +1,7 @@
 //! What the norms and directions of the decoder rows say about a feature (METHODS §A).
 //!
 //! Norms are taken in the crosscoder's normalised units, where every model's activations have the same size: a model that
-//! is merely larger throughout does not own every feature. L1 norms are divided by √d_model where the widths differ.
+//! is merely larger throughout does not own every feature. L1 norms are divided by `√d_model` where the widths differ.
 
 use dict::Crosscoder;
 
@@ -93,6 +93,7 @@ fn share(part: f64, whole: f64, empty: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

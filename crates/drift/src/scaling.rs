@@ -9,7 +9,7 @@
 //! ν   = β_base / β_tuned
 //! ```
 //!
-//! All features at once in one pass: each β needs only Σ f_k², Σ f_k⟨d_k^T, e^m⟩ and Σ f_k⟨d_k^T, x̂^m⟩ over the rows.
+//! All features at once in one pass: each β needs only `Σ f_k²`, `Σ f_k⟨d_k^T, e^m⟩` and `Σ f_k⟨d_k^T, x̂^m⟩` over the rows.
 
 use crate::norms::dot;
 use dict::{Acts, Codes, Crosscoder, Kept, Selection};

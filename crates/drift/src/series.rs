@@ -47,7 +47,7 @@ pub struct Checkpoint {
     pub documents: Collector,
     /// Share of the swapped input's variance that the dictionary explains, mean over the swapped slots.
     pub explained_variance: f64,
-    /// Σ‖z − z_base‖₁ / Σ‖z_base‖₁ over all rows.
+    /// `Σ‖z − z_base‖₁ / Σ‖z_base‖₁` over all rows.
     pub code_shift: f64,
 }
 

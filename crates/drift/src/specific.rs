@@ -7,9 +7,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// Mean of (z − z_base), times the feature's decoder norm: how much more of it is written
+    /// Mean of `z − z_base`, times the feature's decoder norm: how much more of it is written
     Difference,
-    /// (Σz − Σz_base) / (Σz + Σz_base), of features on at least 0.1 % of the rows of either: what share of it is new
+    /// `(Σz − Σz_base) / (Σz + Σz_base)`, of features on at least 0.1 % of the rows of either: what share of it is new
     Relative,
 }
 

@@ -1,18 +1,20 @@
 //! Activations made of known sparse features, and the program run on them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use store::{Provenance, TensorData, write_tensors};
 
 /// Width of every model.
-pub const WIDTH: usize = 16;
+pub(crate) const WIDTH: usize = 16;
 
 /// A small generator: the tests need no better one.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -22,7 +24,7 @@ impl Random {
 }
 
 /// `[n_rows, 2, WIDTH]`: three of 24 directions a row; the second model sees `share` of the first's activation.
-pub fn rows(n_rows: usize, share: f32) -> Vec<f32> {
+pub(crate) fn rows(n_rows: usize, share: f32) -> Vec<f32> {
     let mut random = Random(7);
     let directions: Vec<f32> = (0..24 * WIDTH).map(|_| random.next() - 0.5).collect();
     let mut values = Vec::new();
@@ -42,7 +44,7 @@ pub fn rows(n_rows: usize, share: f32) -> Vec<f32> {
 }
 
 /// Writes a bare safetensors file that names its models and its hook.
-pub fn write_acts(path: &Path, values: Vec<f32>, hook: &str) {
+pub(crate) fn write_acts(path: &Path, values: Vec<f32>, hook: &str) {
     let shape = vec![values.len() / (2 * WIDTH), 2, WIDTH];
     let tensors = [("acts".to_owned(), TensorData::F32 { shape, values })];
     let about = [("labels", "base,sft"), ("hook", hook)]
@@ -52,7 +54,7 @@ pub fn write_acts(path: &Path, values: Vec<f32>, hook: &str) {
 }
 
 /// A directory with `acts.safetensors` in it.
-pub fn workplace(n_rows: usize) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn workplace(n_rows: usize) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let acts = directory.path().join("acts.safetensors");
     write_acts(&acts, rows(n_rows, 1.0), "resid_post.1");
@@ -60,14 +62,14 @@ pub fn workplace(n_rows: usize) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Runs the program inside a directory.
-pub fn crosscode(directory: &Path, line: &str) -> Output {
+pub(crate) fn crosscode(directory: &Path, line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crosscode"));
     command.current_dir(directory).args(line.split_whitespace());
     command.output().unwrap()
 }
 
 /// Runs the program, which must succeed.
-pub fn succeed(directory: &Path, line: &str) -> String {
+pub(crate) fn succeed(directory: &Path, line: &str) -> String {
     let output = crosscode(directory, line);
     assert!(
         output.status.success(),
@@ -78,7 +80,7 @@ pub fn succeed(directory: &Path, line: &str) -> String {
 }
 
 /// Runs the program, which must fail with one line; returns exit code and line.
-pub fn fail(directory: &Path, line: &str) -> (i32, String) {
+pub(crate) fn fail(directory: &Path, line: &str) -> (i32, String) {
     let output = crosscode(directory, line);
     let message = String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), message.trim().to_owned())

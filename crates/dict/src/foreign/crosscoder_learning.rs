@@ -196,7 +196,7 @@ fn code_normalization(
     })
 }
 
-/// `BatchTopK` where there is a `k`, a ReLU crosscoder of unknown penalty otherwise.
+/// `BatchTopK` where there is a `k`, a plain crosscoder of unknown penalty otherwise.
 fn rule(file: &TensorFile, config: &Config) -> Result<Rule> {
     let stored = if file.contains("k") {
         file.i64("k")?.first().map(|&k| k as usize)

@@ -90,7 +90,9 @@ fn square_and_scale(values: &mut [f32], scale: f32) -> f64 {
     let part = |values: &mut [f32]| {
         vectorised(|| {
             let square = f64::from(dot(values, values));
-            values.iter_mut().for_each(|value| *value *= scale);
+            for value in values {
+                *value *= scale;
+            }
             square
         })
     };

@@ -1,7 +1,7 @@
 //! Gradients of one batch, derived by hand.
 //!
-//! With g = ∂L/∂x̂ `[n_rows, d_total]`, activations f, penalty p = λ/n_rows and w_k = Σ_m‖d_k^m‖₂, for every (row, feature)
-//! that was kept, df = ⟨g, d_k⟩ + p·w_k and
+//! With `g = ∂L/∂x̂` `[n_rows, d_total]`, activations f, penalty `p = λ/n_rows` and `w_k = Σ_m‖d_k^m‖₂`, for every (row, feature)
+//! that was kept, `df = ⟨g, d_k⟩ + p·w_k` and
 //!
 //! ```text
 //! ∂L/∂d_k^m = Σ_rows f·g^m + p·Σ_rows f · d_k^m/‖d_k^m‖     ∂L/∂W_k = Σ_rows df·x     ∂L/∂b_k = Σ_rows df
@@ -9,6 +9,11 @@
 //!
 //! Which features were kept is held constant, as everywhere in the literature. Rows of features that did not fire have
 //! gradient 0 and are never read.
+
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into `vectorised` uses its instructions"
+)]
 
 use super::forward::{column_sums, is_dense};
 use super::parameters::{Layout, Parameters};
@@ -30,7 +35,7 @@ pub(super) struct Batch<'a> {
     pub(super) x: &'a [f32],
     /// Gradient of the loss with respect to the reconstruction `[n_rows, d_total]`.
     pub(super) output: &'a [f32],
-    /// λ / n_rows of the penalty; 0 without one.
+    /// `λ / n_rows` of the penalty; 0 without one.
     pub(super) penalty: f32,
 }
 
@@ -117,7 +122,7 @@ fn one_feature(
     bias
 }
 
-/// Adds `scale` · ∂(Σ_m‖d^m‖)/∂d to `out`.
+/// Adds `scale · ∂(Σ_m‖d^m‖)/∂d` to `out`.
 #[inline(always)]
 fn add_norm_gradient(layout: &Layout, weights: &[f32], scale: f32, out: &mut [f32]) {
     for model in &layout.models {
@@ -161,7 +166,7 @@ fn dense(batch: &Batch<'_>, codes: &Codes, gradients: &mut Parameters) {
             .zip(batch.parameters.decoder.par_chunks(d_total));
         rows.zip(totals).for_each(|((out, weights), total)| {
             vectorised(|| {
-                add_norm_gradient(batch.layout, weights, batch.penalty * total as f32, out)
+                add_norm_gradient(batch.layout, weights, batch.penalty * total as f32, out);
             });
         });
     }

@@ -1,5 +1,10 @@
 //! Activations, reconstruction and loss of one batch.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into `vectorised` uses its instructions"
+)]
+
 use super::parameters::{Layout, Parameters};
 use super::settings::Distance;
 use crate::codes::Codes;
@@ -18,7 +23,7 @@ pub(super) fn is_dense(codes: &Codes, n_features: usize) -> bool {
     codes.len() as f64 > DENSE_SHARE * (codes.n_rows() * n_features) as f64
 }
 
-/// σ(x·W_encᵀ + b): `[n_rows, d_total]` → `[n_rows, n_features]`.
+/// `σ(x·W_encᵀ + b)`: `[n_rows, d_total]` → `[n_rows, n_features]`.
 pub(super) fn activations(parameters: &Parameters, x: &[f32], d_total: usize, out: &mut Vec<f32>) {
     let (n_rows, n_features) = (x.len() / d_total, parameters.encoder_bias.len());
     out.resize(n_rows * n_features, 0.0);
@@ -149,7 +154,9 @@ fn part_loss(rows: &mut [f32], layout: &Layout, distance: Distance, n_rows: usiz
             };
             part.value += value;
             let scale = scale as f32;
-            error.iter_mut().for_each(|value| *value *= scale);
+            for value in error {
+                *value *= scale;
+            }
         }
     }
     part
@@ -215,6 +222,7 @@ pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

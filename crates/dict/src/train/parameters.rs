@@ -1,7 +1,12 @@
 //! The weights as training holds them: feature by feature, all models side by side.
 //!
-//! Row k of `encoder` and `decoder` is `[d_total]`, d_total = Σ_m d_model: what one feature needs lies together, and an
+//! Row k of `encoder` and `decoder` is `[d_total]`, `d_total = Σ_m d_model`: what one feature needs lies together, and an
 //! update touches the rows of active features only.
+
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined into `vectorised` uses its instructions"
+)]
 
 use super::settings::Settings;
 use crate::linear::{norm, vectorised};
@@ -15,7 +20,7 @@ use std::ops::Range;
 pub(crate) struct Layout {
     /// Range of each model within a row.
     pub(crate) models: Vec<Range<usize>>,
-    /// Length of a row: Σ_m d_model.
+    /// Length of a row: `Σ_m d_model`.
     pub(crate) d_total: usize,
 }
 
@@ -102,7 +107,7 @@ impl Parameters {
         ]
     }
 
-    /// Σ_m ‖d_k^m‖₂ of every feature `[n_features]`.
+    /// `Σ_m ‖d_k^m‖₂` of every feature `[n_features]`.
     pub(crate) fn rank_weights(&self, layout: &Layout) -> Vec<f32> {
         let rows = self.decoder.par_chunks(layout.d_total).with_min_len(64);
         rows.map(|row| vectorised(|| layout.norms(row).sum()))

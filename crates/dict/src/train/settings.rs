@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Distance {
     /// Mean over rows and models of ‖e‖₂, un-squared (arXiv 2504.02922; default of `topk` and `batch-topk`).
     Norm,
-    /// Mean over rows of Σ_m ‖e‖₂² (default of `l1`).
+    /// Mean over rows of `Σ_m ‖e‖₂²` (default of `l1`).
     Squared,
 }
 
@@ -46,7 +46,7 @@ pub struct Settings {
     pub threshold_start: u64,
     /// Decay of the threshold's moving average.
     pub threshold_decay: f32,
-    /// ‖d_k^m‖₂ of every model at the start.
+    /// `‖d_k^m‖₂` of every model at the start.
     pub init_norm: f32,
     /// √(total variance) of every model's normalised activations.
     pub input_norm: f32,
@@ -146,6 +146,7 @@ fn rise(step: u64, over: u64) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

@@ -17,7 +17,7 @@ const WIDTHS: [usize; 3] = [5, 5, 3];
 const D_TOTAL: usize = 13;
 const N_FEATURES: usize = 16;
 const N_ROWS: usize = 12;
-/// Stands for λ / n_rows.
+/// Stands for `λ / n_rows`.
 const PENALTY: f32 = 0.03;
 
 fn uniform(random: &mut ChaCha8Rng, n: usize) -> Vec<f32> {

@@ -362,7 +362,7 @@ impl Trainer {
     }
 }
 
-/// Σ f_k · w_k over a batch.
+/// `Σ f_k · w_k` over a batch.
 fn weighted_sum(codes: &Codes, weights: &[f32]) -> f64 {
     let entries = codes.features.iter().zip(&codes.activations);
     entries
