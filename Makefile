@@ -15,8 +15,9 @@ OUT   ?= out
 BIN   ?= target/release
 CARGO ?= cargo
 SEED  ?= 0
-# Where the crosscoder looks: the residual stream after this block, or after this share of the depth.
-HOOK  ?= resid_post.0.5
+# Where the crosscoder looks: the residual stream after this block, or after this share of the depth. The controlled
+# models decide how to answer in their third block of four, so one block later than the middle.
+HOOK  ?= $(if $(CONTROLLED),resid_post.0.7,resid_post.0.5)
 
 # ---- how much of everything: `small` is the default, `tiny` is what `make smoke` runs -------------------------------
 PROFILE ?= small
@@ -24,9 +25,13 @@ ifeq ($(PROFILE),tiny)
   TASK_OPTIONS     ?= --documents 4000 --train 200 --tune 24 --test 24
   PRETRAIN_OPTIONS ?= --size tiny --steps 150
   SFT_OPTIONS      ?= --steps 10 --prompts 100
-  GRPO_OPTIONS     ?= --steps 5 --batch 4 --rollouts 4 --prompts 100
+  # Too small and too short to learn arithmetic: what can be reinforced here is guessing.
+  GRPO_OPTIONS     ?= --steps 10 --batch 8 --rollouts 8 --lr 1e-3 --max-new-tokens 48
+  REINFORCED       ?= parity largest
   TRAIN_OPTIONS    ?= --features 256 --k 8 --tokens 40K --batch 512
   EAP_OPTIONS      ?= --n 10 --alpha 0.3
+  SELECT_OPTIONS   ?= --tokens last-prompt --fraction 0 --min-keys 1
+  EVALUATE_OPTIONS ?= --max-new-tokens 48
   INTERVENE_OPTIONS ?= --random-arms 1
   ALPHAS           ?= 2
   CORPUS_LIMIT     ?= 400
@@ -37,7 +42,11 @@ else
   GRPO_OPTIONS     ?=
   TRAIN_OPTIONS    ?= --features 1024 --k 16 --tokens 1M --batch 1024
   EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5
+  # The style of an answer is settled where the question ends.
+  SELECT_OPTIONS   ?= $(if $(CONTROLLED),--tokens last-prompt)
+  EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
   INTERVENE_OPTIONS ?= --random-arms 2
+  REINFORCED       ?= arith
   ALPHAS           ?= 1.5,2,3,5
   CORPUS_LIMIT     ?= 4000
 endif
@@ -106,17 +115,20 @@ $(SFT)/config.json: $(BASE)/config.json | $(BIN)/posttrain
 	$(BIN)/posttrain sft --model $(BASE) --tasks '$(OUT)/tasks/arith.train.jsonl' --seed $(SEED) $(SFT_OPTIONS) -o $(@D)
 
 $(RL)/config.json: $(BASE)/config.json | $(BIN)/posttrain
-	$(BIN)/posttrain grpo --model $(BASE) --tasks '$(OUT)/tasks/arith.train.jsonl' --seed $(SEED) $(GRPO_OPTIONS) -o $(@D)
+	$(BIN)/posttrain grpo --model $(BASE) --tasks $(REINFORCED:%=$(OUT)/tasks/%.train.jsonl) --seed $(SEED) $(GRPO_OPTIONS) -o $(@D)
 endif
 
 # ---- what the models do ----------------------------------------------------------------------------------------------
 $(OUT)/samples/%.test.samples.parquet: $$(DIR_$$*)/config.json $(TASK_FILES) | $(BIN)/evaluate
+	@mkdir -p $(@D)
 	$(BIN)/evaluate run --model $*=$(DIR_$*) --tasks '$(TASKS)' $(EVALUATE_OPTIONS) --results $(@:.samples.parquet=.results.json) -o $@
 
 $(OUT)/samples/%.tune.samples.parquet: $$(DIR_$$*)/config.json $(TASK_FILES) | $(BIN)/evaluate
+	@mkdir -p $(@D)
 	$(BIN)/evaluate run --model $*=$(DIR_$*) --tasks '$(TUNE)' $(EVALUATE_OPTIONS) -o $@
 
 $(OUT)/compare/%.comparison.parquet: $(OUT)/samples/base.test.samples.parquet $(OUT)/samples/%.test.samples.parquet | $(BIN)/evaluate
+	@mkdir -p $(@D)
 	$(BIN)/evaluate compare $^ -o $@
 
 # ---- activations and crosscoders -------------------------------------------------------------------------------------
@@ -124,10 +136,13 @@ TUNED     := $(foreach label,$(LABELS),$(OUT)/samples/$(label).tune.samples.parq
 READ      := --samples $(TUNED) $(if $(TEXTS),--texts $(TEXTS))
 
 $(OUT)/acts/manifest.json: $(MODELS) $(TUNED) $(if $(CONTROLLED),,$(TEXTS)) | $(BIN)/capture
+	@mkdir -p $(@D)
 	$(BIN)/capture $(NAMED) --hook $(HOOK) $(READ) $(CAPTURE_OPTIONS) -o $(@D)
+	@touch $@
 
 # An identical pair: what the measures say when nothing happened.
 $(OUT)/acts-null/manifest.json: $(MODELS) $(TUNED) | $(BIN)/capture
+	@mkdir -p $(@D)
 	$(BIN)/capture --model base=$(BASE) --model same=$(BASE) --hook $(HOOK) --samples $(OUT)/samples/base.tune.samples.parquet -o $(@D)
 
 DICT      := $(OUT)/dict/base-sft-rl.safetensors
@@ -136,64 +151,79 @@ LABELS_OF  = $(subst -,$(comma),$*)
 comma     := ,
 
 $(OUT)/dict/null.safetensors: $(OUT)/acts-null/manifest.json | $(BIN)/crosscode
+	@mkdir -p $(@D)
 	$(BIN)/crosscode train $(OUT)/acts-null $(TRAIN_OPTIONS) --seed $(SEED) -o $@
 
 $(OUT)/dict/%.safetensors: $(OUT)/acts/manifest.json | $(BIN)/crosscode
+	@mkdir -p $(@D)
 	$(BIN)/crosscode train $(OUT)/acts --models $(LABELS_OF) $(TRAIN_OPTIONS) --seed $(SEED) -o $@
 
 $(OUT)/dict/%.eval.parquet: $(OUT)/dict/%.safetensors $(OUT)/acts/manifest.json | $(BIN)/crosscode
+	@mkdir -p $(@D)
 	$(BIN)/crosscode eval $< $(OUT)/acts -o $@
 
 # ---- drift -----------------------------------------------------------------------------------------------------------
 $(OUT)/drift/null.drift.parquet: $(OUT)/dict/null.safetensors | $(BIN)/drift
+	@mkdir -p $(@D)
 	$(BIN)/drift features $< $(OUT)/acts-null -o $@
 
 $(OUT)/drift/%.drift.parquet: $(OUT)/dict/%.safetensors | $(BIN)/drift
+	@mkdir -p $(@D)
 	$(BIN)/drift features $< $(OUT)/acts -o $@
 
 # Every checkpoint of a run on the same tokens, read through the dictionary's student slots.
 CHECKPOINTS = $(sort $(wildcard $(DIR_$*)/checkpoint-*))
 $(OUT)/series/%/manifest.json: $(MODELS) $(OUT)/samples/rl.tune.samples.parquet | $(BIN)/capture
+	@mkdir -p $(@D)
 	$(BIN)/capture --model base=$(BASE) $(foreach n,1 2 3 4 5,--model $*-$(n)=$(DIR_$*)/checkpoint-$(n)) --model rl=$(RL) \
 	  --hook $(HOOK) --samples $(OUT)/samples/rl.tune.samples.parquet -o $(@D)
 
 $(OUT)/drift/dynamics.parquet: $(DICT) $(OUT)/series/sft/manifest.json $(OUT)/series/rl/manifest.json | $(BIN)/drift
+	@mkdir -p $(@D)
 	$(BIN)/drift dynamics $(DICT) --series sft=$(OUT)/series/sft --series rl=$(OUT)/series/rl --seed $(SEED) -o $@
 
 # ---- circuits --------------------------------------------------------------------------------------------------------
 # Two models are compared on the same questions: those both answer correctly.
 $(OUT)/edges/%.base.edges.parquet: $(OUT)/samples/base.test.samples.parquet $(OUT)/samples/%.test.samples.parquet | $(BIN)/eap
+	@mkdir -p $(@D)
 	$(BIN)/eap score --model base=$(BASE) --samples $< --against $(word 2,$^) $(EAP_OPTIONS) --seed $(SEED) -o $@
 
 $(OUT)/edges/%.tuned.edges.parquet: $(OUT)/samples/%.test.samples.parquet $(OUT)/samples/base.test.samples.parquet | $(BIN)/eap
+	@mkdir -p $(@D)
 	$(BIN)/eap score --model $*=$(DIR_$*) --samples $< --against $(word 2,$^) $(EAP_OPTIONS) --seed $(SEED) -o $@
 
 $(OUT)/edges/%.metrics.parquet: $(OUT)/edges/%.base.edges.parquet $(OUT)/edges/%.tuned.edges.parquet | $(BIN)/eap
+	@mkdir -p $(@D)
 	$(BIN)/eap metrics $^ -o $@
 
 # ---- selection -------------------------------------------------------------------------------------------------------
 # Key samples: base wrong, RL right. Both models read RL's answers.
 $(OUT)/keys/manifest.json: $(MODELS) $(OUT)/samples/base.tune.samples.parquet $(OUT)/samples/rl.tune.samples.parquet | $(BIN)/capture
+	@mkdir -p $(@D)
 	$(BIN)/capture $(NAMED) --hook $(HOOK) --samples $(OUT)/samples/rl.tune.samples.parquet \
 	  --where-wrong base=$(OUT)/samples/base.tune.samples.parquet --where-correct rl=$(OUT)/samples/rl.tune.samples.parquet -o $(@D)
 
 $(OUT)/keys/keys.features.parquet: $(DICT) $(OUT)/keys/manifest.json | $(BIN)/crosscode
+	@mkdir -p $(@D)
 	$(BIN)/crosscode encode $(DICT) $(OUT)/keys --readout swap -o $@
 
 $(OUT)/selection/selection.parquet: $(DICT) $(OUT)/keys/keys.features.parquet | $(BIN)/select
+	@mkdir -p $(@D)
 	$(BIN)/select --dict $(DICT) --features $(OUT)/keys/keys.features.parquet --acts $(OUT)/keys \
 	  --samples base=$(OUT)/samples/base.tune.samples.parquet --samples rl=$(OUT)/samples/rl.tune.samples.parquet \
 	  $(if $(SELECT_ON),--tasks $(SELECT_ON)) $(SELECT_OPTIONS) --seed $(SEED) --scores $(@D)/scores.parquet -o $@
 
 # ---- interventions ---------------------------------------------------------------------------------------------------
-INTERVENE  = $(BIN)/intervene run --dict $(DICT) --selection $(OUT)/selection/selection.parquet $(INTERVENE_OPTIONS) --seed $(SEED)
+INTERVENE  = $(BIN)/intervene run --dict $(DICT) --selection $(OUT)/selection/selection.parquet $(INTERVENE_OPTIONS) $(EVALUATE_OPTIONS) --seed $(SEED)
 INTERVENED := $(DICT) $(OUT)/selection/selection.parquet
 
 $(OUT)/interventions/disable.test.samples.parquet: $(INTERVENED) | $(BIN)/intervene
+	@mkdir -p $(@D)
 	$(INTERVENE) --model rl=$(RL) --op disable --tasks '$(TASKS)' -o $@
 
 # The factor is chosen on the tuning split and reported on the test split.
 $(OUT)/interventions/amplify.%.samples.parquet: $(INTERVENED) | $(BIN)/intervene
+	@mkdir -p $(@D)
 	$(INTERVENE) --model base=$(BASE) --companion rl=$(RL) --op amplify --alpha $(ALPHAS) --tasks '$(if $(filter tune,$*),$(TUNE),$(TASKS))' -o $@
 
 # ---- report ----------------------------------------------------------------------------------------------------------
@@ -204,6 +234,7 @@ RESULTS := $(foreach label,sft rl,$(OUT)/compare/$(label).comparison.parquet $(O
            $(OUT)/interventions/amplify.tune.samples.parquet $(OUT)/interventions/amplify.test.samples.parquet
 
 $(OUT)/report.html: $(RESULTS) | $(BIN)/report
+	@mkdir -p $(@D)
 	$(BIN)/report --dir $(OUT) -o $@
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -217,8 +248,8 @@ test: lint
 
 smoke: build
 	rm -rf $(OUT)-smoke
-	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny SELECT_OPTIONS='--fraction 0'
-	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny SELECT_OPTIONS='--fraction 0' -q
+	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny
+	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny -q
 
 clean:
 	rm -rf $(OUT) $(OUT)-smoke

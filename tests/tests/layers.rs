@@ -4,7 +4,17 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const PROGRAMS: [&str; 9] = ["posttrain", "evaluate", "capture", "crosscode", "drift", "eap", "select", "intervene", "report"];
+const PROGRAMS: [&str; 9] = [
+    "posttrain",
+    "evaluate",
+    "capture",
+    "crosscode",
+    "drift",
+    "eap",
+    "select",
+    "intervene",
+    "report",
+];
 const LIBRARIES: [&str; 7] = ["cli", "dict", "kernels", "model", "stats", "store", "tasks"];
 /// The arrows between libraries, as drawn in `docs/architecture.md`.
 const ARROWS: [(&str, &str); 3] = [("dict", "kernels"), ("dict", "store"), ("model", "kernels")];
@@ -12,8 +22,23 @@ const ARROWS: [(&str, &str); 3] = [("dict", "kernels"), ("dict", "store"), ("mod
 fn packages() -> Vec<Value> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let output = Command::new(cargo).args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--manifest-path", manifest]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+            "--manifest-path",
+            manifest,
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -26,30 +51,52 @@ fn arrows(with_tests: bool) -> BTreeMap<String, BTreeSet<String>> {
     let inside = |package: &Value| {
         let all = package["dependencies"].as_array().unwrap().iter();
         let counted = all.filter(|one| with_tests || one["kind"].as_str() != Some("dev"));
-        counted.map(name).filter(|name| members.contains(name)).collect()
+        counted
+            .map(name)
+            .filter(|name| members.contains(name))
+            .collect()
     };
-    packages.iter().map(|package| (name(package), inside(package))).collect()
+    packages
+        .iter()
+        .map(|package| (name(package), inside(package)))
+        .collect()
 }
 
 #[test]
 fn every_crate_is_a_program_or_a_library() {
-    let known: BTreeSet<String> = PROGRAMS.iter().chain(&LIBRARIES).map(|name| (*name).to_owned()).collect();
-    let found: BTreeSet<String> = arrows(false).into_keys().filter(|name| name != "postscope-tests").collect();
+    let known: BTreeSet<String> = PROGRAMS
+        .iter()
+        .chain(&LIBRARIES)
+        .map(|name| (*name).to_owned())
+        .collect();
+    let found: BTreeSet<String> = arrows(false)
+        .into_keys()
+        .filter(|name| name != "postscope-tests")
+        .collect();
     assert_eq!(found, known);
 }
 
 #[test]
 fn a_program_never_depends_on_a_program() {
     for (package, dependencies) in arrows(true) {
-        let sideways: Vec<_> = dependencies.iter().filter(|name| PROGRAMS.contains(&name.as_str())).collect();
-        assert!(sideways.is_empty() || package == "postscope-tests", "{package} depends on {sideways:?}");
+        let sideways: Vec<_> = dependencies
+            .iter()
+            .filter(|name| PROGRAMS.contains(&name.as_str()))
+            .collect();
+        assert!(
+            sideways.is_empty() || package == "postscope-tests",
+            "{package} depends on {sideways:?}"
+        );
     }
 }
 
 #[test]
 fn a_library_depends_on_no_library_but_by_the_arrows_drawn() {
     for (package, dependencies) in arrows(false) {
-        for dependency in dependencies.iter().filter(|_| LIBRARIES.contains(&package.as_str())) {
+        for dependency in dependencies
+            .iter()
+            .filter(|_| LIBRARIES.contains(&package.as_str()))
+        {
             let arrow = (package.as_str(), dependency.as_str());
             assert!(ARROWS.contains(&arrow), "{package} depends on {dependency}");
         }
@@ -60,20 +107,39 @@ fn a_library_depends_on_no_library_but_by_the_arrows_drawn() {
 fn only_the_edge_of_a_program_knows_the_command_line() {
     for package in packages() {
         let name = package["name"].as_str().unwrap();
-        let parses = package["dependencies"].as_array().unwrap().iter().any(|one| one["name"] == "clap");
-        assert!(!parses || name == "cli" || PROGRAMS.contains(&name), "{name} depends on clap");
+        let parses = package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["name"] == "clap");
+        assert!(
+            !parses || name == "cli" || PROGRAMS.contains(&name),
+            "{name} depends on clap"
+        );
     }
 }
 
 #[test]
 fn only_kernels_holds_unsafe_code_and_one_place_maps_weights() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates");
-    let listing = Command::new("grep").args(["-rlE", r"unsafe\s*(\{|fn|impl)", "--include=*.rs", root]).output().unwrap();
+    let listing = Command::new("grep")
+        .args(["-rlE", r"unsafe\s*(\{|fn|impl)", "--include=*.rs", root])
+        .output()
+        .unwrap();
     let text = String::from_utf8(listing.stdout).unwrap();
-    let mut files: Vec<&str> = text.lines().map(|path| path.split_once("../crates/").unwrap().1).collect();
+    let mut files: Vec<&str> = text
+        .lines()
+        .map(|path| path.split_once("../crates/").unwrap().1)
+        .collect();
     files.sort_unstable();
     for file in files {
-        let known = file.starts_with("kernels/") || ["model/src/weights.rs", "store/src/tensor_file.rs", "store/src/activations/reader.rs"].contains(&file);
+        let known = file.starts_with("kernels/")
+            || [
+                "model/src/weights.rs",
+                "store/src/tensor_file.rs",
+                "store/src/activations/reader.rs",
+            ]
+            .contains(&file);
         assert!(known, "unsafe code in {file}");
     }
 }

@@ -50,7 +50,7 @@ pub struct Args {
     /// Rows of one step
     #[arg(long, default_value = "1024", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub batch: u64,
-    /// Learning rate [default: 2e-4/√(features/16384), for l1 1e-4/√(features/16384)]
+    /// Learning rate [default: 2e-4/√(features/16384), l1 half of it; times √(20000/steps), at most 8, in shorter runs]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f32>,
     /// Seed of the initial weights and of the order of the rows

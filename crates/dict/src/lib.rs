@@ -34,4 +34,4 @@ pub use filter::{Filter, Kept};
 pub use foreign::import_crosscoder_learning;
 pub use normalizer::{Moments, Normalizer};
 pub use rule::{CodeNormalization, Rule, Selection};
-pub use train::{Distance, Settings, StepReport, Subject, Trainer};
+pub use train::{Distance, PUBLISHED_STEPS, Settings, StepReport, Subject, Trainer};

@@ -1,7 +1,5 @@
 //! The edge: help, wrong flags, files that are missing or do not belong together.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod common;
 
 use common::{N, dictionary, drift, fail, save, succeed, write_acts};

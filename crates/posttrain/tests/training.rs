@@ -52,8 +52,13 @@ fn a_run_leaves_a_model_its_checkpoints_and_its_metrics() {
         );
         let weights =
             |part: &str| fs::read(directory.join(part).join("model.safetensors")).unwrap();
-        assert_eq!(weights("checkpoint-5"), weights(""));
-        assert_ne!(weights("checkpoint-1"), weights(""));
+        assert!(
+            weights("checkpoint-5") == weights(""),
+            "the last checkpoint is the model"
+        );
+        // Ten steps of pretraining answer nothing right, so reinforcement has nothing to go on.
+        let moves = !directory.ends_with("grpo");
+        assert_eq!(weights("checkpoint-1") != weights(""), moves);
         let metrics: Vec<TrainingStep> =
             store::read_table(&[directory.join("metrics.parquet")]).unwrap();
         assert!(
@@ -86,15 +91,13 @@ fn a_finished_run_does_nothing_again_and_another_seed_gives_another_model() {
     succeed(folder.path(), PRETRAIN);
     let first = contents(&folder.path().join("base"));
     succeed(folder.path(), PRETRAIN);
-    assert_eq!(contents(&folder.path().join("base")), first);
+    assert!(contents(&folder.path().join("base")) == first);
     succeed(
         folder.path(),
         &PRETRAIN.replace("-o base", "--seed 1 -o other"),
     );
-    assert_ne!(
-        contents(&folder.path().join("other"))[Path::new("model.safetensors")],
-        first[Path::new("model.safetensors")]
-    );
+    let other = contents(&folder.path().join("other"));
+    assert!(other[Path::new("model.safetensors")] != first[Path::new("model.safetensors")]);
 }
 
 #[test]

@@ -13,5 +13,5 @@ mod state;
 mod tests;
 mod trainer;
 
-pub use settings::{Distance, Settings};
+pub use settings::{Distance, PUBLISHED_STEPS, Settings};
 pub use trainer::{StepReport, Subject, Trainer};

@@ -3,6 +3,9 @@
 use crate::rule::Rule;
 use serde::{Deserialize, Serialize};
 
+/// Steps from which the published learning rates hold as they are.
+pub const PUBLISHED_STEPS: u64 = 20_000;
+
 /// How the distance between an activation and its reconstruction enters the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -70,9 +73,11 @@ pub(crate) struct Schedule {
 impl Settings {
     /// The published recipe of a rule for a dictionary of `n_features` over models of width `d_model` and a run of `steps`.
     ///
-    /// `batch-topk` and `topk` follow arXiv 2504.02922, `l1` follows arXiv 2604.25011 (METHODS §A). Windows the papers give
-    /// in absolute numbers for runs of 10⁵ steps are capped at a share of shorter runs: warm-up at 5 %, the threshold's
-    /// start at a quarter and its memory at a twentieth of the run. `dead_after` is 10 M rows; the caller shortens it.
+    /// `batch-topk` and `topk` follow arXiv 2504.02922, `l1` follows arXiv 2604.25011 (METHODS §A). The papers' runs have 10⁵
+    /// steps; what they give in absolute numbers is fitted to shorter ones: warm-up is at most 5 % of the run, the
+    /// threshold begins at a quarter of it at the latest and remembers a twentieth of it at most, and below
+    /// [`PUBLISHED_STEPS`] steps the learning rate is larger by the root of what is missing (at most 8 times), without
+    /// which a run of a thousand steps ends where it began to learn. `dead_after` is 10 M rows; the caller shortens it.
     pub fn new(rule: Rule, n_features: usize, d_model: usize, steps: u64) -> Self {
         let l1 = matches!(rule, Rule::L1 { .. });
         let width_factor = (n_features as f32 / 16_384.0).sqrt();
@@ -80,7 +85,7 @@ impl Settings {
             rule,
             n_features,
             steps,
-            learning_rate: if l1 { 1e-4 } else { 2e-4 } / width_factor,
+            learning_rate: if l1 { 1e-4 } else { 2e-4 } / width_factor * haste(steps),
             warmup_steps: if l1 { 0 } else { 1000.min(steps / 20) },
             decay_share: 0.2,
             distance: if l1 {
@@ -136,6 +141,13 @@ impl Settings {
     }
 }
 
+/// Factor of the published learning rate for a run of `steps`.
+fn haste(steps: u64) -> f32 {
+    (PUBLISHED_STEPS as f32 / steps.max(1) as f32)
+        .sqrt()
+        .clamp(1.0, 8.0)
+}
+
 /// From near 0 to 1 over the first `over` steps, 1 afterwards.
 fn rise(step: u64, over: u64) -> f32 {
     if step < over {
@@ -153,13 +165,20 @@ mod tests {
     #[test]
     fn schedules_begin_and_end_where_they_should() {
         let mut settings = Settings::new(Rule::L1 { sparsity: 2.0 }, 16_384, 4, 1000);
-        settings.warmup_steps = 10;
+        (settings.warmup_steps, settings.learning_rate) = (10, 1e-4);
         assert!((settings.at(1).learning_rate - 1e-5).abs() < 1e-9);
         assert!((settings.at(500).learning_rate - 1e-4).abs() < 1e-9);
         assert!((settings.at(901).learning_rate - 0.5e-4).abs() < 1e-8);
         assert!(settings.at(1000).learning_rate > 0.0);
         assert!((settings.at(25).sparsity - 1.0).abs() < 1e-6);
         assert_eq!(settings.at(50).sparsity, 2.0);
+    }
+
+    #[test]
+    fn a_long_run_has_the_published_learning_rate_and_a_short_one_hurries() {
+        let rate = |steps| Settings::new(Rule::BatchTopK { k: 1 }, 16_384, 4, steps).learning_rate;
+        assert_eq!((rate(20_000), rate(400_000)), (2e-4, 2e-4));
+        assert!((rate(5_000) / 2e-4 - 2.0).abs() < 1e-5 && (rate(10) / 2e-4 - 8.0).abs() < 1e-5);
     }
 
     #[test]
