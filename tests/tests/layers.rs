@@ -1,5 +1,7 @@
 //! The two layers, from `cargo metadata`: programs share nothing but files, libraries know only what they must.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

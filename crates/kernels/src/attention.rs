@@ -24,7 +24,7 @@ pub struct Attention<'a> {
     pub offset: usize,
     /// Positions for which keys and values have room, per row of the batch.
     pub capacity: usize,
-    /// Factor on the scores, 1/√d_head as a rule.
+    /// Factor on the scores, `1/√d_head` as a rule.
     pub scale: f32,
     /// A query sees the last `window` positions including its own; all when absent.
     pub window: Option<usize>,
@@ -66,13 +66,13 @@ impl Attention<'_> {
 }
 
 /// One batch row's keys or values for one head, as a `[positions, d_head]` view over `range`.
-fn head_view<'a>(
-    data: &'a [f32],
+fn head_view(
+    data: &[f32],
     range: std::ops::Range<usize>,
     width: usize,
     head: usize,
     d_head: usize,
-) -> View<'a> {
+) -> View<'_> {
     View::new(
         &data[range.start * width + head * d_head..],
         range.len(),
@@ -104,7 +104,7 @@ pub fn attention(z: &mut [f32], q: &[f32], k: &[f32], v: &[f32], shape: Attentio
                     let block = block * BLOCK..(block * BLOCK + z.len() / shape.q_width());
                     if shape.seq == 1 {
                         vectorised(|| {
-                            single_query(z, q, (k, v), scores, shape.seen(row, 0), shape)
+                            single_query(z, q, (k, v), scores, shape.seen(row, 0), shape);
                         });
                     } else {
                         block_of_queries(z, q, (k, v), scores, (row, block), shape);

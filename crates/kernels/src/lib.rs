@@ -6,13 +6,22 @@
 //! - [`rope`]: rotary position embedding and its reverse
 //! - [`attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
 //! - [`activation`]: the gated MLP nonlinearity and its reverse
-//! - [`elementwise`]: sums
+//! - `elementwise`: sums of activations
 //! - [`loss`]: cross-entropy with its gradient in one pass
 //! - [`adam`]: the optimizer step
 //! - [`vector`]: dot products, exponentials: what the rest is made of
 //!
 //! Every function is deterministic whatever the number of threads: work is cut by rows, never by what is summed.
 //! The vector instructions are chosen at run time (`pulp`); the same source is the scalar fallback.
+
+#![expect(
+    clippy::inline_always,
+    reason = "a loop is compiled for wide vectors only where it is inlined into `vectorised`"
+)]
+#![cfg_attr(
+    test,
+    expect(clippy::float_cmp, reason = "these sums are exact in f32")
+)]
 
 pub mod activation;
 pub mod adam;

@@ -101,6 +101,10 @@ pub enum Threads {
 ///
 /// # Panics
 /// When the shapes disagree.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a mutable view is used up by what is written through it"
+)]
 pub fn matmul(c: ViewMut<'_>, keep: bool, scale: f32, a: View<'_>, b: View<'_>, threads: Threads) {
     assert_eq!(
         (c.rows, c.columns, a.columns),

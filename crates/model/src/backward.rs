@@ -251,6 +251,10 @@ impl Model {
     /// Back through rotation and, where there is one, the norm per head; `which` is 0 for queries and 1 for keys.
     ///
     /// `[batch, seq, n, d_head]` → `[tokens, n * d_head]`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a reverse step reads is what the forward step left"
+    )]
     fn backward_heads(
         &self,
         dy: &Tensor,

@@ -43,6 +43,10 @@ fn one() -> f64 {
 }
 
 /// Everything the forward pass needs to know besides the weights.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in config.json"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Which of the known layouts.
@@ -176,13 +180,16 @@ impl Config {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        if self.n_heads == 0 || self.n_kv_heads == 0 || self.n_heads % self.n_kv_heads != 0 {
+        if self.n_heads == 0
+            || self.n_kv_heads == 0
+            || !self.n_heads.is_multiple_of(self.n_kv_heads)
+        {
             return Err(format!(
                 "{} query heads do not divide into {} key heads",
                 self.n_heads, self.n_kv_heads
             ));
         }
-        if self.d_head % 2 != 0 {
+        if !self.d_head.is_multiple_of(2) {
             return Err(format!(
                 "a head width of {} cannot be rotated in pairs",
                 self.d_head

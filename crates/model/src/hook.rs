@@ -53,7 +53,7 @@ impl Hook {
     /// Reads a name: `resid_post.12`, `12` and `0.5` (a fraction of the depth) for the residual after a block,
     /// `blocks.12.hook_resid_post`, `model.layers.12`, `embed`, `logits`.
     ///
-    /// A fraction f means block ⌊f·(n_layers − 1)⌋.
+    /// A fraction f means block `⌊f·(n_layers − 1)⌋`.
     pub fn parse(name: &str, n_layers: usize) -> Result<Self> {
         let unknown = || {
             Error::Argument(format!(
@@ -68,16 +68,14 @@ impl Hook {
                 Err(unknown())
             };
         }
-        let layer = match layer.parse::<usize>() {
-            Ok(layer) => layer,
-            Err(_) => {
-                let fraction = layer
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|f| (0.0..=1.0).contains(f))
-                    .ok_or_else(unknown)?;
-                (fraction * n_layers.saturating_sub(1) as f64) as usize
-            }
+        let layer = if let Ok(layer) = layer.parse::<usize>() {
+            layer
+        } else {
+            let fraction = layer
+                .parse::<f64>()
+                .ok()
+                .filter(|f| (0.0..=1.0).contains(f));
+            (fraction.ok_or_else(unknown)? * n_layers.saturating_sub(1) as f64) as usize
         };
         if layer >= n_layers {
             return Err(Error::Argument(format!(

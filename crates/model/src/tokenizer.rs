@@ -185,7 +185,11 @@ impl Tokenizer {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("half a byte is a digit");
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 /// A JSON file; null where there is none.
@@ -212,7 +216,7 @@ fn end_ids(directory: &Path, own: Option<u32>) -> Result<Vec<u32>> {
         let ids: Vec<u32> = match value {
             serde_json::Value::Array(ids) => ids
                 .iter()
-                .filter_map(|id| id.as_u64())
+                .filter_map(serde_json::Value::as_u64)
                 .map(|id| id as u32)
                 .collect(),
             other => other.as_u64().map(|id| id as u32).into_iter().collect(),
@@ -247,6 +251,7 @@ fn template(directory: &Path, settings: &serde_json::Value) -> Result<Option<Str
 }
 
 /// JSON as Python's `json.dumps(ensure_ascii=False)` spells it, which templates are written for.
+#[expect(clippy::needless_pass_by_value, reason = "filters take values")]
 fn python_json(value: minijinja::Value) -> std::result::Result<minijinja::Value, minijinja::Error> {
     let value = serde_json::to_value(&value)
         .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;

@@ -217,6 +217,14 @@ impl Model {
     }
 
     /// One block: `resid [tokens, d_model]` → the same shape.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a pass has one place, one memory and one tap"
+    )]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the forward pass reads top to bottom"
+    )]
     fn block(
         &self,
         layer: &Layer,

@@ -73,8 +73,8 @@ impl Model {
         Self::build(config, device, dtype, &mut source)
     }
 
-    /// A model with random weights: embeddings N(0, 0.02²), projections N(0, 1/d_in), those that write to the residual
-    /// stream further divided by √(2·n_layers); norms 1, biases 0.
+    /// A model with random weights: embeddings N(0, 0.02²), projections `N(0, 1/d_in)`, those that write to the residual
+    /// stream further divided by `√(2·n_layers)`; norms 1, biases 0.
     pub fn random(config: Config, seed: u64, device: &Device) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let residual = 1.0 / (2.0 * config.n_layers as f64).sqrt();
@@ -113,13 +113,10 @@ impl Model {
             .map(|index| Layer::build(&config, index, source))
             .collect::<Result<_>>()?;
         let final_norm = source("model.norm.weight".into(), &[config.d_model])?;
-        let unembed = match config.tied {
-            true => None,
-            false => Some(source(
-                "lm_head.weight".into(),
-                &[config.vocab, config.d_model],
-            )?),
-        };
+        let head = [config.vocab, config.d_model];
+        let unembed = (!config.tied)
+            .then(|| source("lm_head.weight".into(), &head))
+            .transpose()?;
         let rope = Rope::new(&config, config.max_positions.min(MAX_TABLE), dtype, device)?;
         Ok(Self {
             config,
@@ -189,12 +186,12 @@ impl Layer {
         let gate = linear("mlp.gate_proj", d_mlp, d_model, config.mlp_bias)?;
         let up = linear("mlp.up_proj", d_mlp, d_model, config.mlp_bias)?;
         let down = linear("mlp.down_proj", d_model, d_mlp, config.mlp_bias)?;
-        let qk_norm = match config.qk_norm {
-            true => Some((
-                tensor("self_attn.q_norm.weight", &[config.d_head])?,
-                tensor("self_attn.k_norm.weight", &[config.d_head])?,
-            )),
-            false => None,
+        let mut head_norm =
+            |part: &str| tensor(&format!("self_attn.{part}.weight"), &[config.d_head]);
+        let qk_norm = if config.qk_norm {
+            Some((head_norm("q_norm")?, head_norm("k_norm")?))
+        } else {
+            None
         };
         let attention_norm = tensor("input_layernorm.weight", &[d_model])?;
         let mlp_norm = tensor("post_attention_layernorm.weight", &[d_model])?;

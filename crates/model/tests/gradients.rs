@@ -1,5 +1,7 @@
 //! The reverse pass against finite differences, its own identities, and the kernels' form of itself.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
+
 use candle_core::{DType, Device, Tensor};
 use model::loss::Scored;
 use model::{Batch, GradientTap, Gradients, Hook, Model, Recorder, Site, Tap, Target, nll};
@@ -155,16 +157,15 @@ fn the_gradient_by_every_weight_is_the_slope() {
 }
 
 fn nudge(model: &mut Model, name: &str, at: usize, by: f64) -> Tensor {
-    let mut parameters = model.parameters_mut();
-    let tensor = &mut parameters
-        .iter_mut()
+    let parameters = model.parameters_mut();
+    let (_, tensor) = parameters
+        .into_iter()
         .find(|(known, _)| known == name)
-        .unwrap()
-        .1;
+        .unwrap();
     let before = tensor.clone();
     let mut moved = values(&before);
     moved[at] += by;
-    **tensor = Tensor::from_vec(moved, before.dims(), before.device()).unwrap();
+    *tensor = Tensor::from_vec(moved, before.dims(), before.device()).unwrap();
     before
 }
 

@@ -10,9 +10,11 @@
 //! - [`tasks`](mod@tasks) — the suite: items, corpus, tokenizer
 //! - [`pretrain`], [`sft`], [`grpo`] — one training method each: what a step computes
 //! - [`run`](mod@training) — what they share: steps, checkpoints, resuming, the metrics table
-//! - [`optimizer`] — AdamW with schedules
+//! - [`optimizer`] — `AdamW` with schedules
 //! - [`directory`] — Hugging Face directories
 //! - [`packing`] — documents into rows, prompts into batches
+
+#![cfg_attr(test, expect(clippy::float_cmp, reason = "these values are exact"))]
 
 pub mod directory;
 pub mod grpo;

@@ -1,4 +1,4 @@
-//! AdamW over every weight of a model, with clipping and learning-rate schedules.
+//! `AdamW` over every weight of a model, with clipping and learning-rate schedules.
 
 use anyhow::{Result, ensure};
 use kernels::adam::{AdamStep, adam};
@@ -45,7 +45,7 @@ impl Schedule {
     }
 }
 
-/// Constants of AdamW.
+/// Constants of `AdamW`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Decay of the first moment, 0 to 1.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub clip: f64,
 }
 
-/// AdamW with its moments.
+/// `AdamW` with its moments.
 #[derive(Debug)]
 pub struct Optimizer {
     settings: Settings,

@@ -78,21 +78,16 @@ pub fn pack(documents: Vec<Vec<Weighted>>, length: usize, seed: u64) -> Vec<Vec<
     let filled = |row: &Vec<Vec<Weighted>>| row.iter().map(Vec::len).sum::<usize>();
     for mut document in documents {
         document.truncate(length);
-        match open
-            .iter_mut()
-            .find(|row| filled(row) + document.len() <= length)
-        {
-            Some(row) => row.push(document),
-            None => {
-                if open.len() == OPEN {
-                    let fullest = (0..OPEN)
-                        .max_by_key(|&i| (filled(&open[i]), std::cmp::Reverse(i)))
-                        .unwrap_or(0);
-                    rows.push(open.remove(fullest));
-                }
-                open.push(vec![document]);
-            }
+        let fits = |row: &&mut Vec<Vec<Weighted>>| filled(row) + document.len() <= length;
+        if let Some(row) = open.iter_mut().find(fits) {
+            row.push(document);
+            continue;
         }
+        if open.len() == OPEN {
+            let fullest = (0..OPEN).max_by_key(|&i| (filled(&open[i]), std::cmp::Reverse(i)));
+            rows.push(open.remove(fullest.unwrap_or(0)));
+        }
+        open.push(vec![document]);
     }
     rows.extend(open);
     rows.shuffle(&mut random);

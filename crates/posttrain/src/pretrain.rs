@@ -1,6 +1,6 @@
 //! `posttrain pretrain`: a base model from a corpus.
 //!
-//! Next-token prediction on packed rows, AdamW with warm-up and cosine decay. The tokens of a question are noise to
+//! Next-token prediction on packed rows, `AdamW` with warm-up and cosine decay. The tokens of a question are noise to
 //! predict and count a tenth: the same steps then teach more of what the answers need.
 
 use crate::directory::{self, Size};

@@ -1,5 +1,7 @@
 //! The edge of the program: help, wrong flags, files that are not there.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
+
 use std::process::{Command, Output};
 
 fn posttrain(line: &str) -> Output {

@@ -1,5 +1,7 @@
 //! What every training method promises: checkpoints, metrics, and the same bytes whatever interrupts it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
+
 mod common;
 
 use common::{GRPO, PRETRAIN, SFT, models, posttrain, succeed, suite};
@@ -15,13 +17,12 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => all.extend(
-                contents(&path)
-                    .into_iter()
-                    .map(|(name, bytes)| (Path::new(path.file_name().unwrap()).join(name), bytes)),
-            ),
-            false => drop(all.insert(path.file_name().unwrap().into(), fs::read(&path).unwrap())),
+        let name = path.file_name().unwrap();
+        if path.is_dir() {
+            let below = contents(&path).into_iter();
+            all.extend(below.map(|(below, bytes)| (Path::new(name).join(below), bytes)));
+        } else {
+            all.insert(name.into(), fs::read(&path).unwrap());
         }
     }
     all

@@ -1,4 +1,6 @@
-//! The directories `posttrain` writes, as PyPI's transformers reads them. Skipped with a message where it is absent.
+//! The directories `posttrain` writes, as `PyPI`'s transformers reads them. Skipped with a message where it is absent.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
 
 use model::{Batch, DType, Device, Model, Tokenizer};
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Runs the program.
-pub fn posttrain(folder: &Path, line: &str) -> Output {
+pub(crate) fn posttrain(folder: &Path, line: &str) -> Output {
     let words = line.split_whitespace();
     Command::new(env!("CARGO_BIN_EXE_posttrain"))
         .args(words)
@@ -15,7 +15,7 @@ pub fn posttrain(folder: &Path, line: &str) -> Output {
 }
 
 /// Runs the program, which must succeed.
-pub fn succeed(folder: &Path, line: &str) {
+pub(crate) fn succeed(folder: &Path, line: &str) {
     let output = posttrain(folder, line);
     assert!(
         output.status.success(),
@@ -25,7 +25,7 @@ pub fn succeed(folder: &Path, line: &str) {
 }
 
 /// Makes a suite.
-pub fn suite(folder: &Path) {
+pub(crate) fn suite(folder: &Path) {
     succeed(
         folder,
         "tasks --documents 300 --train 40 --tune 4 --test 4 -o tasks",
@@ -33,18 +33,14 @@ pub fn suite(folder: &Path) {
 }
 
 /// The settings of every training command here: seconds, and ten steps.
-pub const PRETRAIN: &str =
+pub(crate) const PRETRAIN: &str =
     "pretrain --corpus tasks/corpus.jsonl --size tiny --steps 10 --batch 4 -o base";
-pub const SFT: &str =
+pub(crate) const SFT: &str =
     "sft --model base --tasks tasks/arith.train.jsonl --steps 10 --batch 4 --prompts 20 -o sft";
-pub const GRPO: &str = "grpo --model base --tasks tasks/arith.train.jsonl --steps 5 --batch 2 --rollouts 4 --max-new-tokens 12 --prompts 20 -o grpo";
+pub(crate) const GRPO: &str = "grpo --model base --tasks tasks/arith.train.jsonl --steps 5 --batch 2 --rollouts 4 --max-new-tokens 12 --prompts 20 -o grpo";
 
 /// A base model, one after SFT and one after GRPO.
-#[expect(
-    dead_code,
-    reason = "every test binary compiles this module for itself"
-)]
-pub fn models(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn models(folder: &Path) -> Vec<PathBuf> {
     suite(folder);
     for line in [PRETRAIN, SFT, GRPO] {
         succeed(folder, line);
