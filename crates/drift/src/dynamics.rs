@@ -26,8 +26,8 @@ use store::{Provenance, write_table};
 ///
 /// Each checkpoint is read by swap readout, `z = enc(h, h, h_rl)` or, with two models, `enc(h, h)`; its code is compared with the
 /// base's on the same rows. The readout can be trusted where the explained variance of the swapped input, which is in the
-/// table, holds up. Overlap is |A ∩ B| / top; its interval resamples documents; the null is that of two random sets of
-/// features that fire.
+/// table, holds up. Overlap is |A ∩ B| / top; its interval resamples documents (a resampled set is noisier than the set
+/// itself, so the interval leans towards less overlap); the null is that of two random sets of features that fire.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[command(
     verbatim_doc_comment,
