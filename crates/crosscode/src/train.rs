@@ -62,7 +62,7 @@ pub struct Args {
     /// Hook to use [default: the only one of the store]
     #[arg(long, value_name = "HOOK")]
     pub hook: Option<String>,
-    /// Table of the steps [default: <output>.curve.parquet]
+    /// Table of the steps [default: beside the dictionary, `.curve.parquet`]
     #[arg(long, value_name = "FILE")]
     pub curve: Option<PathBuf>,
     /// Steps between two saved states [default: a fifth of the run]
