@@ -41,7 +41,8 @@ else
   SFT_OPTIONS      ?=
   GRPO_OPTIONS     ?=
   TRAIN_OPTIONS    ?= --features 1024 --k 16 --tokens 1M --batch 1024
-  EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5
+  # A careful answer is several times as long as a sloppy one: no pair of answers would be of comparable length.
+  EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5 $(if $(CONTROLLED),--beta 0 --gamma 10 --delta 2)
   # The style of an answer is settled where the question ends.
   SELECT_OPTIONS   ?= $(if $(CONTROLLED),--tokens last-prompt)
   EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
