@@ -1,10 +1,10 @@
 //! Hand-written CPU code: slices in, slices out, `f32`, row-major.
 //!
 //! # Layout
-//! - [`matmul`]: dense products over strided views (the `gemm` crate behind a safe face; the only `unsafe`)
+//! - [`mod@matmul`]: dense products over strided views (the `gemm` crate behind a safe face; the only `unsafe`)
 //! - [`norm`]: RMS normalisation and its reverse
 //! - [`rope`]: rotary position embedding and its reverse
-//! - [`attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
+//! - [`mod@attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
 //! - [`activation`]: the gated MLP nonlinearity and its reverse
 //! - `elementwise`: sums of activations
 //! - [`loss`]: cross-entropy with its gradient in one pass

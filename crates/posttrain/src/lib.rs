@@ -9,7 +9,7 @@
 //! # Layout
 //! - [`tasks`](mod@tasks) — the suite: items, corpus, tokenizer
 //! - [`pretrain`], [`sft`], [`grpo`] — one training method each: what a step computes
-//! - [`run`](mod@training) — what they share: steps, checkpoints, resuming, the metrics table
+//! - [`training`] — what they share: steps, checkpoints, resuming, the metrics table
 //! - [`optimizer`] — `AdamW` with schedules
 //! - [`directory`] — Hugging Face directories
 //! - [`packing`] — documents into rows, prompts into batches

@@ -1,7 +1,7 @@
 //! `posttrain tasks`: writes the items, the corpus and the tokenizer of a suite.
 //!
 //! - `<task>.train.jsonl`, `<task>.tune.jsonl`, `<task>.test.jsonl` — one [`Item`](::tasks::Item) a line
-//! - `corpus.jsonl` — one [`Document`](::tasks::lab::Document) a line
+//! - `corpus.jsonl` — one [`Document`] a line
 //! - `tokenizer.json`, `tokenizer_config.json` — as `transformers` reads them
 //! - `suite.json` — which task may be used for what, and the settings; written last
 
