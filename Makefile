@@ -49,7 +49,7 @@ else
   INTERVENE_OPTIONS ?= --random-arms 2
   REINFORCED       ?= arith
   ALPHAS           ?= 1.5,2,3,5
-  CORPUS_LIMIT     ?= 4000
+  CORPUS_LIMIT     ?= 8000
 endif
 
 # ---- models and tasks: made here, or brought -------------------------------------------------------------------------
@@ -69,7 +69,7 @@ else
   TUNE       := $(OUT)/tasks/*.tune.jsonl
   # The tasks features may be selected on; parity and links stay unseen.
   SELECT_ON  := reverse,sort,count,clock,largest
-  TEXTS      := $(OUT)/tasks/corpus.jsonl
+  TEXTS      := $(OUT)/tasks/texts.jsonl
   TASK_FILES := $(OUT)/tasks/suite.json
   CONTROLLED := yes
 endif
@@ -101,13 +101,18 @@ help:
 # ---- programs --------------------------------------------------------------------------------------------------------
 build: $(BINARIES)
 $(BINARIES) &: $(SOURCES)
-	$(CARGO) build --release --workspace
+	+$(CARGO) build --release --workspace
 	@touch $(BINARIES)
 
 # ---- controlled models -----------------------------------------------------------------------------------------------
 ifdef CONTROLLED
 $(OUT)/tasks/suite.json: | $(BIN)/posttrain
 	$(BIN)/posttrain tasks --suite lab --seed $(SEED) $(TASK_OPTIONS) -o $(@D)
+
+# What the crosscoders read of the corpus.
+$(TEXTS): $(OUT)/tasks/suite.json
+	head -n $(CORPUS_LIMIT) $(@D)/corpus.jsonl > $@.part
+	mv $@.part $@
 
 $(BASE)/config.json: $(OUT)/tasks/suite.json | $(BIN)/posttrain
 	$(BIN)/posttrain pretrain --corpus $(OUT)/tasks/corpus.jsonl --seed $(SEED) $(PRETRAIN_OPTIONS) -o $(@D)
@@ -136,7 +141,7 @@ $(OUT)/compare/%.comparison.parquet: $(OUT)/samples/base.test.samples.parquet $(
 TUNED     := $(foreach label,$(LABELS),$(OUT)/samples/$(label).tune.samples.parquet)
 READ      := --samples $(TUNED) $(if $(TEXTS),--texts $(TEXTS))
 
-$(OUT)/acts/manifest.json: $(MODELS) $(TUNED) $(if $(CONTROLLED),,$(TEXTS)) | $(BIN)/capture
+$(OUT)/acts/manifest.json: $(MODELS) $(TUNED) $(TEXTS) | $(BIN)/capture
 	@mkdir -p $(@D)
 	$(BIN)/capture $(NAMED) --hook $(HOOK) $(READ) $(CAPTURE_OPTIONS) -o $(@D)
 	@touch $@
