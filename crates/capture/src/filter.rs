@@ -84,6 +84,7 @@ pub(crate) mod tests {
             correct: true,
             n_tokens: 2,
             finish_reason: "stop".into(),
+            ..Sample::default()
         }
     }
 

@@ -89,6 +89,7 @@ pub(crate) mod tests {
             correct,
             n_tokens,
             finish_reason: "stop".into(),
+            ..Sample::default()
         }
     }
 

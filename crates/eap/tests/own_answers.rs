@@ -81,6 +81,7 @@ impl Folder {
             correct: correct(number),
             n_tokens: length(number) as u32,
             finish_reason: "stop".into(),
+            ..Sample::default()
         };
         let rows: Vec<Sample> = (0..12).map(sample).collect();
         let provenance = Provenance::new("test", &()).unwrap();

@@ -66,6 +66,7 @@ impl Answerer<'_> {
             correct: verdict.correct && finished,
             n_tokens: generated.tokens.len() as u32,
             finish_reason: generated.finish.as_str().to_owned(),
+            ..Sample::default()
         })
     }
 }

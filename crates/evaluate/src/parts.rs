@@ -98,6 +98,7 @@ mod tests {
             correct: false,
             n_tokens: 1,
             finish_reason: "stop".into(),
+            ..Sample::default()
         }
     }
 

@@ -158,6 +158,7 @@ mod tests {
             correct,
             n_tokens: 10,
             finish_reason: if correct { "stop" } else { "length" }.into(),
+            ..Sample::default()
         }
     }
 

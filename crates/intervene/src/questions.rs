@@ -120,6 +120,7 @@ impl Question {
             correct: verdict.correct && finished,
             n_tokens: generated.tokens.len() as u32,
             finish_reason: generated.finish.as_str().to_owned(),
+            ..Sample::default()
         })
     }
 }

@@ -44,6 +44,7 @@ mod tests {
             correct,
             n_tokens: 1,
             finish_reason: "stop".into(),
+            ..Sample::default()
         }
     }
 

@@ -277,6 +277,7 @@ pub(crate) mod tests {
             correct,
             n_tokens: 1,
             finish_reason: "stop".to_owned(),
+            ..Sample::default()
         }
     }
 

@@ -76,6 +76,7 @@ impl Folder {
                     correct,
                     n_tokens: 2,
                     finish_reason: "stop".into(),
+                    ..Sample::default()
                 });
             }
         }

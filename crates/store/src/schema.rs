@@ -6,7 +6,7 @@ use crate::tables::{
     Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics, Edge, EdgeMetric, Sample, Score,
     Selection, Token, TrainingStep,
 };
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::record_batch::RecordBatch;
@@ -92,11 +92,12 @@ fn type_name(data_type: &DataType) -> String {
     }
 }
 
-/// Refuses a file that lacks a column, has one nobody knows, or one of another type.
+/// Refuses a file that lacks a column, has one nobody knows, or one of another type. A column that may be null may be absent:
+/// files written before it existed stay readable.
 pub(crate) fn check(path: &Path, name: &str, found: &Schema, wanted: &[FieldRef]) -> Result<()> {
     let lacks = wanted
         .iter()
-        .find(|column| found.column_with_name(column.name()).is_none());
+        .find(|column| !column.is_nullable() && found.column_with_name(column.name()).is_none());
     if let Some(column) = lacks {
         let cause = format!("not a {name} table: there is no column `{}`", column.name());
         return Err(Error::invalid(path, cause));
@@ -153,9 +154,10 @@ pub(crate) fn conform(
 
 fn convert(path: &Path, batch: &RecordBatch, column: &FieldRef) -> Result<ArrayRef> {
     let name = column.name();
-    let found = batch
-        .column_by_name(name)
-        .ok_or_else(|| Error::invalid(path, format!("there is no column `{name}`")))?;
+    let Some(found) = batch.column_by_name(name) else {
+        // `check` has seen that only columns that may be null are absent.
+        return Ok(new_null_array(column.data_type(), batch.num_rows()));
+    };
     if !column.is_nullable() && found.logical_null_count() > 0 {
         return Err(Error::invalid(
             path,

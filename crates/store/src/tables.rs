@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One answer of one model to one document: written by `evaluate run` and `intervene run`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Role of the model, as the user labelled it: `base`, `sft`, `rl`, …
     pub model: String,
@@ -32,6 +32,11 @@ pub struct Sample {
     pub n_tokens: u32,
     /// `stop` (an end token or a stop string) or `length` (the budget ran out: not an answer).
     pub finish_reason: String,
+    /// What the model thought before it answered (the text inside `<think>…</think>`); null when it did not.
+    pub reasoning: Option<String>,
+    /// What each way of reading the completion found, as a JSON object: `{"boxed":{"extracted":"12","correct":true},…}`; null
+    /// where the grader has only one.
+    pub readings: Option<String>,
 }
 
 /// Two sets of answers to the same documents, compared: written by `evaluate compare`. One row per task and one for all.

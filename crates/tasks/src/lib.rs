@@ -3,6 +3,8 @@
 //! # Layout
 //! - [`item`] — one question with its answer, as a line of a `.jsonl` file
 //! - [`grade`](mod@grade) — from a completion to a verdict
+//! - [`thinking`] — reasoning apart from answers
+//! - [`harness`] — task files of lm-evaluation-harness
 //! - [`lab`] — the built-in suite: eight text tasks, two kinds of author, a corpus in which the known answer is planted
 //! - [`error`] — what can be wrong with a task file
 //!
@@ -14,9 +16,11 @@
 
 pub mod error;
 pub mod grade;
+pub mod harness;
 pub mod item;
 pub mod lab;
+pub mod thinking;
 
 pub use error::{Error, Result};
-pub use grade::{Grader, Verdict, grade};
+pub use grade::{Grader, Reading, Verdict, grade};
 pub use item::{Item, read_items, read_items_from, write_items};

@@ -310,6 +310,7 @@ fn sample(model: &str, doc_id: &str, correct: bool, finished: bool) -> Sample {
         correct,
         n_tokens: if finished { 4 } else { 3 },
         finish_reason: if finished { "stop" } else { "length" }.into(),
+        ..Sample::default()
     }
 }
 

@@ -278,5 +278,6 @@ pub(crate) fn sample(model: &str, arm: &str, task: &str, doc_id: &str, correct: 
         correct,
         n_tokens: 11,
         finish_reason: "stop".to_owned(),
+        ..Sample::default()
     }
 }

@@ -1,34 +1,11 @@
-//! From a completion to a verdict.
+//! Answers of the built-in suite.
 
-use serde::{Deserialize, Serialize};
+use super::Verdict;
 
-/// How the answers of an item are read and compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Grader {
-    /// The letters and digits right after the last `#`, compared exactly.
-    Lab,
-}
-
-/// What a grader found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The answer found; none when the completion holds none.
-    pub extracted: Option<String>,
-    /// Whether it is the expected one.
-    pub correct: bool,
-}
-
-/// Grades one completion. Whether the model came to an end is for the caller to say: an unfinished answer is no answer.
-pub fn grade(grader: Grader, completion: &str, target: &str) -> Verdict {
-    let extracted = match grader {
-        Grader::Lab => after_last_mark(completion),
-    };
-    let correct = extracted == Some(target);
-    Verdict {
-        extracted: extracted.map(str::to_owned),
-        correct,
-    }
+/// Compares the letters and digits right after the last `#` with the target.
+pub(super) fn grade(completion: &str, target: &str) -> Verdict {
+    let extracted = after_last_mark(completion);
+    Verdict::new(extracted.map(str::to_owned), extracted == Some(target))
 }
 
 /// The run of ASCII letters and digits right after the last `#`; none when it is empty.
@@ -45,7 +22,7 @@ mod tests {
     use super::*;
 
     fn check(completion: &str, extracted: Option<&str>) {
-        let verdict = grade(Grader::Lab, completion, "122");
+        let verdict = grade(completion, "122");
         assert_eq!(verdict.extracted.as_deref(), extracted, "{completion:?}");
         assert_eq!(verdict.correct, extracted == Some("122"), "{completion:?}");
     }

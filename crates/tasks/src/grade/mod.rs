@@ -1,0 +1,101 @@
+//! From a completion to a verdict.
+
+mod lab;
+
+use serde::{Deserialize, Serialize};
+
+/// How the answers of an item are read and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grader {
+    /// The letters and digits right after the last `#`, compared exactly.
+    Lab,
+    /// The whole completion but the space around it, compared exactly.
+    Exact,
+}
+
+/// What a grader found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The answer found; none when the completion holds none.
+    pub extracted: Option<String>,
+    /// Whether it is the expected one.
+    pub correct: bool,
+    /// What each way of reading the completion found, where a grader has several; the verdict is that of the first that
+    /// found an answer, unless the grader says otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<Reading>,
+}
+
+/// What one way of reading a completion found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The way of reading: `boxed`, `phrase`, `strict`, `flexible`, …, or a filter of a task file.
+    pub extractor: String,
+    /// The answer found; none when it found none.
+    pub extracted: Option<String>,
+    /// Whether it is the expected one.
+    pub correct: bool,
+}
+
+impl Verdict {
+    /// A verdict of a single way of reading.
+    pub fn new(extracted: Option<String>, correct: bool) -> Self {
+        Self {
+            extracted,
+            correct,
+            readings: Vec::new(),
+        }
+    }
+
+    /// The readings as one JSON object, `{"boxed":{"extracted":"12","correct":true},…}`; none when there is none.
+    pub fn readings_json(&self) -> Option<String> {
+        let object: serde_json::Map<String, serde_json::Value> = self
+            .readings
+            .iter()
+            .map(|reading| {
+                let value = serde_json::json!({"extracted": reading.extracted, "correct": reading.correct});
+                (reading.extractor.clone(), value)
+            })
+            .collect();
+        (!object.is_empty()).then(|| serde_json::Value::Object(object).to_string())
+    }
+}
+
+/// Grades one completion. Whether the model came to an end is for the caller to say: an unfinished answer is no answer.
+pub fn grade(grader: Grader, completion: &str, target: &str) -> Verdict {
+    match grader {
+        Grader::Lab => lab::grade(completion, target),
+        Grader::Exact => {
+            let answer = completion.trim();
+            let extracted = (!answer.is_empty()).then(|| answer.to_owned());
+            Verdict::new(extracted, answer == target.trim() && !answer.is_empty())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_answers_are_compared_but_for_the_space_around_them() {
+        assert!(grade(Grader::Exact, " Paris\n", "Paris").correct);
+        assert!(!grade(Grader::Exact, "paris", "Paris").correct);
+        assert_eq!(grade(Grader::Exact, " ", "").extracted, None);
+    }
+
+    #[test]
+    fn readings_become_one_object() {
+        let reading = Reading {
+            extractor: "boxed".into(),
+            extracted: Some("12".into()),
+            correct: true,
+        };
+        let mut verdict = Verdict::new(None, false);
+        assert_eq!(verdict.readings_json(), None);
+        verdict.readings.push(reading);
+        let expected = r#"{"boxed":{"extracted":"12","correct":true}}"#;
+        assert_eq!(verdict.readings_json().as_deref(), Some(expected));
+    }
+}
