@@ -5,7 +5,7 @@
 use crate::ops::{self, AttentionShape, Turn};
 use crate::transformer::{Layer, LayerTrace};
 use crate::weights::Linear;
-use crate::{GradientTap, Model, Result, Target, Trace};
+use crate::{GradientTap, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
@@ -87,15 +87,25 @@ impl Model {
         gradients: Option<&mut Gradients>,
     ) -> Result<Tensor> {
         let mut gradients = Collector(gradients);
-        let tokens = trace.batch.batch * trace.batch.seq;
-        let d_logits = d_logits.reshape((tokens, self.config.vocab))?;
+        let d_logits = d_logits.reshape(((), self.config.vocab))?;
         let mut d_resid = self.backward_unembed(trace, &d_logits, &mut gradients)?;
         self.show(taps, Target::Logits, trace, &d_resid)?;
         for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
-            d_resid =
-                self.backward_mlp(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
-            d_resid =
-                self.backward_attention(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+            if !trace.holds(Site::MlpOut, index) {
+                d_resid =
+                    self.backward_mlp(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+            }
+            if !trace.holds(Site::AttnOut, index) {
+                d_resid = self.backward_attention(
+                    index,
+                    layer,
+                    kept,
+                    &d_resid,
+                    trace,
+                    taps,
+                    &mut gradients,
+                )?;
+            }
         }
         gradients.add(
             || "model.embed_tokens.weight".into(),
@@ -111,7 +121,7 @@ impl Model {
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
         let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
-        let d_normed = ops::linear_backward(d_logits, unembed)?;
+        let d_normed = trace.spread(&ops::linear_backward(d_logits, unembed)?)?;
         let name = if self.unembed.is_some() {
             "lm_head.weight"
         } else {
@@ -120,17 +130,15 @@ impl Model {
         gradients.add(
             || name.into(),
             || {
-                ops::weight_gradient(
-                    d_logits,
-                    &ops::rms_norm_again(&trace.last, &self.final_norm, &trace.last_scale)?,
-                )
+                let x = ops::rms_norm_again(&trace.last, &self.final_norm, &trace.last_scale)?;
+                ops::weight_gradient(d_logits, &trace.picked(x)?)
             },
         )?;
         gradients.add(
             || "model.norm.weight".into(),
             || ops::rms_norm_gamma_gradient(&d_normed, &trace.last, &trace.last_scale),
         )?;
-        Ok(ops::rms_norm_backward(
+        Ok(trace.rules.norm_backward(
             &d_normed,
             &trace.last,
             &self.final_norm,
@@ -154,7 +162,9 @@ impl Model {
     ) -> Result<Tensor> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
         let d_hidden = ops::linear_backward(d_resid, &layer.down.weight)?;
-        let (d_gate, d_up) = ops::swiglu_backward(&d_hidden, &kept.gate, &kept.up)?;
+        let (d_gate, d_up) = trace
+            .rules
+            .swiglu_backward(&d_hidden, &kept.gate, &kept.up)?;
         if gradients.wanted() {
             let x = ops::rms_norm_again(&kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
             gradients.linear(
@@ -174,8 +184,12 @@ impl Model {
             || name("post_attention_layernorm.weight"),
             || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_mid, &kept.mlp_scale),
         )?;
-        let through =
-            ops::rms_norm_backward(&d_normed, &kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
+        let through = trace.rules.norm_backward(
+            &d_normed,
+            &kept.resid_mid,
+            &layer.mlp_norm,
+            &kept.mlp_scale,
+        )?;
         self.show(taps, Target::Mlp(index), trace, &through)?;
         Ok(ops::add(d_resid, &through)?)
     }
@@ -202,10 +216,34 @@ impl Model {
             window: self.config.windows[index],
             starts: &trace.batch.starts,
         };
-        let (dq, dk, dv) = ops::attention_backward(&dz, (&kept.q, &kept.k, &kept.v), shape)?;
+        let by_head = taps.wants_heads();
+        // With keys and values repeated, the same reverse step tells the query heads that share them apart.
+        let n = if by_head {
+            self.config.n_heads
+        } else {
+            self.config.n_kv_heads
+        };
+        let (k, v) = (heads::repeated(&kept.k, n)?, heads::repeated(&kept.v, n)?);
+        let (mut dq, mut dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
+        if trace.rules.attention_constant {
+            (dq, dk) = (dq.zeros_like()?, dk.zeros_like()?);
+        }
         let dq = self.backward_heads(&dq, layer, kept, (index, 0), trace, gradients)?;
-        let dk = self.backward_heads(&dk, layer, kept, (index, 1), trace, gradients)?;
-        let dv = dv.reshape(((), self.config.n_kv_heads * self.config.d_head))?;
+        let mut dk = self.backward_heads(&dk, layer, kept, (index, 1), trace, gradients)?;
+        let mut dv = dv.reshape(((), n * self.config.d_head))?;
+        if by_head {
+            let shown = HeadGradients {
+                q: dq.clone(),
+                k: dk.clone(),
+                v: dv.clone(),
+                resid: kept.resid_pre.clone(),
+                scale: kept.attention_scale.clone(),
+            };
+            taps.heads(index, shown)?;
+            let (shared, d_head) = (self.config.n_kv_heads, self.config.d_head);
+            dk = heads::shared(&dk, shared, d_head)?;
+            dv = heads::shared(&dv, shared, d_head)?;
+        }
         let projections = [
             ("q_proj", &layer.q, dq, Target::Q(index)),
             ("k_proj", &layer.k, dk, Target::K(index)),
@@ -222,7 +260,7 @@ impl Model {
             }
         }
         let norm_backward = |dy: &Tensor| {
-            ops::rms_norm_backward(
+            trace.rules.norm_backward(
                 dy,
                 &kept.resid_pre,
                 &layer.attention_norm,
@@ -279,13 +317,21 @@ impl Model {
         } else {
             (&norms.1, "k_norm")
         };
-        let (x, scale) = &raw[which];
+        let repeated = |raw: &Tensor, width: usize| {
+            let rows = raw.reshape((batch, seq, (), width))?;
+            heads::repeated(&rows, n)?.reshape(((), width))
+        };
+        let (x, scale) = (
+            repeated(&raw[which].0, d_head)?,
+            repeated(&raw[which].1, 1)?,
+        );
         let dy = turned.reshape((batch * seq * n, d_head))?;
         gradients.add(
             || format!("model.layers.{index}.self_attn.{part}.weight"),
-            || ops::rms_norm_gamma_gradient(&dy, x, scale),
+            || ops::rms_norm_gamma_gradient(&dy, &x, &scale),
         )?;
-        Ok(ops::rms_norm_backward(&dy, x, gamma, scale)?.reshape((batch * seq, n * d_head))?)
+        let dx = trace.rules.norm_backward(&dy, &x, gamma, &scale)?;
+        Ok(dx.reshape((batch * seq, n * d_head))?)
     }
 
     /// Gradient of the embedding `[vocab, d_model]`: every token's gradient added to its row.

@@ -5,6 +5,8 @@
 //! - [`weights`]: Hugging Face directories in and out
 //! - [`transformer`]: the forward pass; one, with taps
 //! - [`backward`]: the reverse pass, written out
+//! - [`heads`]: gradients of single heads; [`rules`]: what the reverse pass may take for constant; [`pieces`]: parts of a
+//!   block by themselves, and the rest of a pass from the middle
 //! - [`ops`]: the operators of both; plain candle for any device and dtype, `kernels` for `f32` on the CPU
 //! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
@@ -19,9 +21,12 @@ pub mod cache;
 pub mod config;
 mod error;
 pub mod generate;
+pub mod heads;
 pub mod hook;
 pub mod loss;
 pub mod ops;
+pub mod pieces;
+pub mod rules;
 pub mod tap;
 pub mod tokenizer;
 pub mod transformer;
@@ -33,8 +38,11 @@ pub use cache::Cache;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{Finish, Generated, Sampling};
+pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
 pub use loss::nll;
+pub use pieces::HeadWeights;
+pub use rules::Rules;
 pub use tap::{GradientTap, Recorder, Tap};
 pub use tokenizer::{Message, Tokenizer};
 pub use transformer::{Model, Trace};

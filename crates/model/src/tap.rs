@@ -1,6 +1,6 @@
 //! Taps: whoever wants to see, or replace, an activation on its way.
 
-use crate::{Batch, Hook, Result, Target};
+use crate::{Batch, HeadGradients, Hook, Result, Target};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
@@ -67,6 +67,17 @@ pub trait GradientTap {
 
     /// `gradient [batch, seq, d_model]`: of the loss by the residual stream as this target reads it, before its norm.
     fn gradient(&mut self, target: Target, gradient: Tensor) -> Result<()>;
+
+    /// Whether the gradients of single heads are to be shown. They cost nothing unless somebody wants them.
+    fn wants_heads(&self) -> bool {
+        false
+    }
+
+    /// Gradients by the queries, keys and values of a block, head by head: shown before the block's targets.
+    fn heads(&mut self, layer: usize, gradients: HeadGradients) -> Result<()> {
+        let _ = (layer, gradients);
+        Ok(())
+    }
 }
 
 /// No tap.

@@ -2,7 +2,7 @@
 
 use crate::ops::{self, AttentionShape, Normed, Rope, Turn};
 use crate::weights::Linear;
-use crate::{Batch, Cache, Config, Error, Hook, Result, Site, Tap};
+use crate::{Batch, Cache, Config, Error, Hook, Result, Rules, Site, Tap};
 use candle_core::{DType, Device, Tensor};
 
 /// A decoder-only transformer with its weights.
@@ -49,6 +49,12 @@ pub struct Trace {
     /// Input of the final norm, `[tokens, d_model]`, and the norm's scale `[tokens, 1]`.
     pub(crate) last: Tensor,
     pub(crate) last_scale: Tensor,
+    /// Rows of `[batch * seq]` whose logits were made; all of them when absent.
+    pub(crate) rows: Option<Tensor>,
+    /// What the reverse pass takes for constant.
+    pub(crate) rules: Rules,
+    /// A block's output that was held: nothing flows back through the block.
+    pub(crate) held: Option<Hook>,
 }
 
 /// One block's share of a [`Trace`]; `tokens = batch * seq`.
@@ -77,7 +83,7 @@ pub(crate) struct LayerTrace {
 
 /// How a pass runs: what it remembers, and where it may stop.
 #[derive(Default)]
-struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     cache: Option<&'a mut Cache>,
     trace: Option<Vec<LayerTrace>>,
     /// Stop after this block; nothing after it is computed.
@@ -115,21 +121,45 @@ impl Model {
 
     /// Logits `[batch, seq, vocab]` and what the reverse pass needs.
     pub fn forward_trace(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
+        let (normed, trace) = self.traced(batch, tap)?;
+        Ok((self.unembedded(&normed, batch, tap)?, trace))
+    }
+
+    /// Logits `[rows, vocab]` of some positions only, each `row * seq + position`, and what the reverse pass needs.
+    ///
+    /// The reverse pass of such a trace takes the gradient by these logits. They are not shown to the tap.
+    pub fn forward_trace_at(
+        &self,
+        batch: &Batch,
+        rows: &[u32],
+        tap: &mut dyn Tap,
+    ) -> Result<(Tensor, Trace)> {
+        let (normed, mut trace) = self.traced(batch, tap)?;
+        let rows = Tensor::new(rows, &self.device)?;
+        let logits = self.logits_of_normed(&normed.index_select(&rows, 0)?)?;
+        trace.rows = Some(rows);
+        Ok((logits, trace))
+    }
+
+    /// The blocks with their trace, and the output of the final norm, `[tokens, d_model]`.
+    fn traced(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
         let mut pass = Pass {
             trace: Some(Vec::new()),
             ..Pass::default()
         };
         let last = self.blocks(batch, &mut pass, tap)?;
         let normed = ops::rms_norm(&last, &self.final_norm, self.config.rms_norm_eps)?;
-        let logits = self.unembedded(&normed.y, batch, tap)?;
         let trace = Trace {
             batch: batch.clone(),
             positions: positions(batch, 0),
             layers: pass.trace.unwrap_or_default(),
             last,
             last_scale: normed.scale,
+            rows: None,
+            rules: Rules::default(),
+            held: None,
         };
-        Ok((logits, trace))
+        Ok((normed.y, trace))
     }
 
     /// Room for `batch` sequences of at most `capacity` positions.
@@ -225,7 +255,7 @@ impl Model {
         clippy::too_many_lines,
         reason = "the forward pass reads top to bottom"
     )]
-    fn block(
+    pub(crate) fn block(
         &self,
         layer: &Layer,
         index: usize,
@@ -337,7 +367,7 @@ impl Model {
     /// Norm per head where the model has one, then rotation: `[tokens, n * d_head]` → `[tokens, n, d_head]`.
     ///
     /// Also returns what the norm's reverse needs.
-    fn placed_heads(
+    pub(crate) fn placed_heads(
         &self,
         x: &Tensor,
         gamma: Option<&Tensor>,
@@ -368,15 +398,21 @@ impl Model {
         self.unembedded(&normed.y, batch, tap)
     }
 
+    /// `[n, d_model]` after the final norm → `[n, vocab]`.
+    pub(crate) fn logits_of_normed(&self, normed: &Tensor) -> Result<Tensor> {
+        let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
+        Ok(ops::linear(normed, unembed, None)?)
+    }
+
     fn unembedded(&self, normed: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
-        let logits = ops::linear(normed, self.unembed.as_ref().unwrap_or(&self.embed), None)?;
+        let logits = self.logits_of_normed(normed)?;
         let logits = tapped(tap, Hook::new(Site::Logits, 0), logits, batch)?;
         Ok(logits.reshape((batch.batch, batch.seq, self.config.vocab))?)
     }
 }
 
 /// Position of every token in its own sequence, from 0; padding counts as position 0.
-fn positions(batch: &Batch, offset: usize) -> Vec<u32> {
+pub(crate) fn positions(batch: &Batch, offset: usize) -> Vec<u32> {
     let row = |start: usize| (0..batch.seq).map(move |i| (offset + i).saturating_sub(start) as u32);
     batch.starts.iter().flat_map(|&start| row(start)).collect()
 }

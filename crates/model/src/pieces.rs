@@ -1,0 +1,142 @@
+//! Parts of a block by themselves, and the rest of a forward pass from the middle: what patching of single edges needs.
+
+use crate::heads::repeated;
+use crate::ops::{self, AttentionShape};
+use crate::transformer::{Pass, positions};
+use crate::weights::Linear;
+use crate::{Batch, Error, Hook, Model, Result, Site, Tap};
+use candle_core::Tensor;
+
+/// What the heads of one block read and write with.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadWeights<'a> {
+    /// γ of the norm before attention, `[d_model]`.
+    pub norm: &'a Tensor,
+    /// Projection to the queries, `[n_heads * d_head, d_model]`.
+    pub q: &'a Tensor,
+    /// Projection to the keys, `[n_kv_heads * d_head, d_model]`.
+    pub k: &'a Tensor,
+    /// Projection to the values, `[n_kv_heads * d_head, d_model]`.
+    pub v: &'a Tensor,
+    /// Output projection, `[d_model, n_heads * d_head]`.
+    pub o: &'a Tensor,
+}
+
+impl Model {
+    /// Weights of a block's attention.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn head_weights(&self, layer: usize) -> HeadWeights<'_> {
+        let block = &self.layers[layer];
+        HeadWeights {
+            norm: &block.attention_norm,
+            q: &block.q.weight,
+            k: &block.k.weight,
+            v: &block.v.weight,
+            o: &block.o.weight,
+        }
+    }
+
+    /// What a block's attention adds to the residual: `z [tokens, n_heads * d_head]` → `[tokens, d_model]`.
+    pub fn attention_out(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
+        Ok(self.layers[layer].o.forward(z)?)
+    }
+
+    /// What a block's MLP adds to the residual it reads: `[tokens, d_model]` → the same.
+    pub fn mlp_out(&self, layer: usize, resid: &Tensor) -> Result<Tensor> {
+        let block = &self.layers[layer];
+        let y = ops::rms_norm(resid, &block.mlp_norm, self.config.rms_norm_eps)?.y;
+        let hidden = ops::swiglu(&block.gate.forward(&y)?, &block.up.forward(&y)?)?;
+        Ok(block.down.forward(&hidden)?)
+    }
+
+    /// Logits of residuals after the last block: `[n, d_model]` → `[n, vocab]`.
+    pub fn logits_of(&self, resid: &Tensor) -> Result<Tensor> {
+        let normed = ops::rms_norm(resid, &self.final_norm, self.config.rms_norm_eps)?;
+        self.logits_of_normed(&normed.y)
+    }
+
+    /// A block's attention when queries, keys and values, or every head of them, read a residual of their own.
+    ///
+    /// `reads` are the residuals of q, k and v: `[tokens, d_model]` for all heads, or `[heads, tokens, d_model]`, where k and
+    /// v may have `n_kv_heads` or `n_heads` of them. Returns `z [tokens, n_heads * d_head]`.
+    pub fn attend(&self, layer: usize, reads: [&Tensor; 3], batch: &Batch) -> Result<Tensor> {
+        let (block, config) = (&self.layers[layer], &self.config);
+        let positions = positions(batch, 0);
+        let norms = block.qk_norm.as_ref();
+        let placed = |read, linear, gamma| -> Result<Tensor> {
+            let (x, n) = self.projected(layer, linear, read)?;
+            let (x, _) = self.placed_heads(&x, gamma, n, &positions)?;
+            Ok(x.reshape((batch.batch, batch.seq, n, config.d_head))?)
+        };
+        let q = placed(reads[0], &block.q, norms.map(|norms| &norms.0))?;
+        let k = placed(reads[1], &block.k, norms.map(|norms| &norms.1))?;
+        let (v, n) = self.projected(layer, &block.v, reads[2])?;
+        let v = v.reshape((batch.batch, batch.seq, n, config.d_head))?;
+        let shared = k.dim(2)?.max(n);
+        let shape = AttentionShape {
+            offset: 0,
+            window: config.windows[layer],
+            starts: &batch.starts,
+        };
+        let (k, v) = (repeated(&k, shared)?, repeated(&v, shared)?);
+        Ok(ops::attention(&q, &k, &v, shape)?)
+    }
+
+    /// Norm and projection of what heads read → `[tokens, n * d_head]`, and n.
+    fn projected(&self, layer: usize, linear: &Linear, read: &Tensor) -> Result<(Tensor, usize)> {
+        let (d_model, d_head) = (self.config.d_model, self.config.d_head);
+        let (gamma, epsilon) = (&self.layers[layer].attention_norm, self.config.rms_norm_eps);
+        let rows = read.reshape(((), d_model))?;
+        let y = ops::rms_norm(&rows, gamma, epsilon)?.y;
+        let own = linear.weight.dim(0)? / d_head;
+        if read.rank() == 2 {
+            return Ok((linear.forward(&y)?, own));
+        }
+        let (n, tokens, _) = read.dims3()?;
+        let heads: Vec<u32> = (0..n).map(|head| (head / (n / own)) as u32).collect();
+        let heads = Tensor::new(heads, read.device())?;
+        let weight = linear.weight.reshape((own, d_head, d_model))?;
+        let weight = weight
+            .index_select(&heads, 0)?
+            .transpose(1, 2)?
+            .contiguous()?;
+        let mut x = y.reshape((n, tokens, d_model))?.matmul(&weight)?;
+        if let Some(bias) = &linear.bias {
+            let bias = bias.reshape((own, 1, d_head))?.index_select(&heads, 0)?;
+            x = x.broadcast_add(&bias)?;
+        }
+        let x = x.transpose(0, 1)?.contiguous()?;
+        Ok((x.reshape((tokens, n * d_head))?, n))
+    }
+
+    /// The rest of a forward pass: the residual at a hook → the residual after the last block, both
+    /// `[batch * seq, d_model]`.
+    ///
+    /// # Errors
+    /// At hooks that are no residual.
+    pub fn resume(
+        &self,
+        at: Hook,
+        resid: Tensor,
+        batch: &Batch,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
+        let (mut resid, next) = match at.site {
+            Site::ResidPre => (resid, at.layer),
+            Site::ResidMid => {
+                let mlp = self.mlp_out(at.layer, &resid)?;
+                (ops::add(&resid, &mlp)?, at.layer + 1)
+            }
+            Site::ResidPost => (resid, at.layer + 1),
+            _ => return Err(Error::Argument(format!("{at} is not a residual"))),
+        };
+        let positions = positions(batch, 0);
+        for (index, layer) in self.layers.iter().enumerate().skip(next) {
+            let mut pass = Pass::default();
+            resid = self.block(layer, index, resid, (batch, &positions), &mut pass, tap)?;
+        }
+        Ok(resid)
+    }
+}
