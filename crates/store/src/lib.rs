@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - [`tables`] — every column of every table
-//! - [`table`] — [`write_table`], [`read_table`]; [`schema`] — what a column may be, [`schema_text`]
+//! - [`table`] — [`write_table`], [`read_table`], [`TableWriter`]; [`schema`] — what a column may be, [`schema_text`]
 //! - [`features`] — sparse activations, [`write_features`], [`read_features`], [`FeatureWriter`]
 //! - [`tensors`] — [`write_tensors`]; [`tensor_file`] — [`TensorFile`]; [`dtype`] — [`Dtype`]
 //! - [`activations`] — [`ActivationWriter`], [`ActivationStore`]
@@ -41,6 +41,8 @@ pub use features::{FeatureWriter, Features, FeaturesHeader, read_features, write
 pub use input::{open_input, read_text};
 pub use provenance::{Input, Provenance};
 pub use schema::{Table, schema_text};
-pub use table::{read_table, table_name, table_provenance, write_table};
+pub use table::{
+    TableWriter, read_table, read_table_by, table_name, table_provenance, write_table,
+};
 pub use tensor_file::TensorFile;
 pub use tensors::{TensorData, write_tensors};

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::features;
 use crate::tables::{
-    Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics, Edge, EdgeMetric, Sample, Score,
-    Selection, Token, TrainingStep,
+    CircuitOverlap, CircuitPoint, Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics,
+    Edge, EdgeChange, EdgeMetric, PositionEdge, Sample, Score, Selection, Token, TrainingStep,
 };
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -45,7 +45,11 @@ tables! {
     Drift => "drift",
     Dynamics => "dynamics",
     Edge => "edges",
+    PositionEdge => "position_edges",
     EdgeMetric => "edge_metrics",
+    EdgeChange => "edge_changes",
+    CircuitPoint => "circuit",
+    CircuitOverlap => "circuit_overlap",
     Selection => "selection",
     Score => "scores",
     TrainingStep => "training_steps",

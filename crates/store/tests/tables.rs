@@ -18,10 +18,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use store::tables::{
-    Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics, Edge, EdgeMetric, Sample, Score,
-    Selection, Token, TrainingStep,
+    CircuitOverlap, CircuitPoint, Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics,
+    Edge, EdgeChange, EdgeMetric, PositionEdge, Sample, Score, Selection, Token, TrainingStep,
 };
-use store::{Table, read_table, table_name, table_provenance, write_table};
+use store::{
+    Table, TableWriter, read_table, read_table_by, table_name, table_provenance, write_table,
+};
 
 /// A row made from the schema: numbers and texts that differ from row to row, every third optional value null.
 fn row<T: Table>(i: u32) -> T {
@@ -65,9 +67,36 @@ fn every_table_comes_back_as_it_went() {
     round_trip::<Dynamics>();
     round_trip::<Edge>();
     round_trip::<EdgeMetric>();
+    round_trip::<PositionEdge>();
+    round_trip::<EdgeChange>();
+    round_trip::<CircuitPoint>();
+    round_trip::<CircuitOverlap>();
     round_trip::<Selection>();
     round_trip::<Score>();
     round_trip::<TrainingStep>();
+}
+
+#[test]
+fn a_table_does_not_depend_on_the_pieces_it_was_written_in() {
+    let dir = directory();
+    let (whole, pieces) = (dir.path().join("whole"), dir.path().join("pieces"));
+    let rows: Vec<Score> = (0..20_000).map(row).collect();
+    write_table(&whole, &rows, &provenance()).unwrap();
+    let mut writer = TableWriter::create(&pieces, &provenance()).unwrap();
+    for part in [&rows[..3], &rows[3..9_000], &[], &rows[9_000..]] {
+        assert!(!pieces.exists());
+        writer.push(part).unwrap();
+    }
+    writer.finish().unwrap();
+    assert!(fs::read(&whole).unwrap() == fs::read(&pieces).unwrap());
+    let (mut read, mut most) = (Vec::new(), 0);
+    read_table_by(&[pieces], &mut |part: Vec<Score>| {
+        most = most.max(part.len());
+        read.extend(part);
+        Ok(())
+    })
+    .unwrap();
+    assert!(read == rows && most < rows.len());
 }
 
 fn token() -> impl Strategy<Value = Token> {
