@@ -4,7 +4,7 @@
 ///
 /// Everything inside must be inlined into the closure for that to have an effect.
 #[inline(always)]
-pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
@@ -13,7 +13,7 @@ const LANES: usize = 32;
 
 /// Σ aᵢ·bᵢ, summed in a fixed order.
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let tail: f32 = a_chunks
@@ -32,15 +32,21 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// y ← y + scale·x.
 #[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += scale * x;
     }
 }
 
+/// ‖x‖₂.
+#[inline(always)]
+pub fn norm(x: &[f32]) -> f32 {
+    dot(x, x).sqrt()
+}
+
 /// eˣ to about 1 ulp of `f32` between −87 and 88, clamped outside: a polynomial the compiler can vectorise.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to the nearest integer

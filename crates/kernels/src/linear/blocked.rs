@@ -1,0 +1,338 @@
+//! Loops and tasks around a [`Unit`].
+//!
+//! A task owns up to [`COLUMNS`] columns of one result. It walks the contraction in chunks; of each it packs its part of
+//! the weight once, panel by panel, and multiplies every row of activations with it, so that a weight is read from memory
+//! once whatever the number of tokens.
+
+use super::pack::{Side, Source};
+use super::stored::Stored;
+use super::unit::{Aligned, PANEL, TILE, Unit};
+use super::{Layer, Matrix, Outputs};
+use rayon::prelude::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Columns of a result that one task writes.
+const COLUMNS: usize = 64;
+/// Rows of activations that pass over the packed panels together: with them they fit the second-level cache.
+const ROWS: usize = 96;
+
+/// A result that several tasks write, each its own columns.
+#[derive(Debug, Clone, Copy)]
+struct Shared<'a> {
+    data: *mut f32,
+    width: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "tasks write interleaved columns, which slices cannot say"
+)]
+// SAFETY: tasks get disjoint columns, so no value is reached from two threads.
+unsafe impl Sync for Shared<'_> {}
+#[expect(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Send for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    fn new(y: &'a mut [f32], width: usize) -> Self {
+        Self {
+            data: y.as_mut_ptr(),
+            width,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Part of a row.
+    ///
+    /// # Safety
+    /// The part lies inside the result, and no other part that is alive overlaps it.
+    #[expect(unsafe_code, reason = "as above")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the caller promises that parts do not overlap"
+    )]
+    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let start = self.data.add(row * self.width + columns.start);
+            std::slice::from_raw_parts_mut(start, columns.len())
+        }
+    }
+}
+
+/// Columns of the result of one layer.
+#[derive(Debug, Clone)]
+struct Task {
+    layer: usize,
+    columns: Range<usize>,
+}
+
+/// ys ← x·wᵀ + b of every layer, or the product with w on the other side.
+pub(super) fn run<U: Unit>(
+    unit: U,
+    ys: Outputs<'_, '_>,
+    (x, width): (&[f32], usize),
+    layers: &[Layer<'_>],
+    side: Side,
+) {
+    let tokens = x.len() / width;
+    if tokens == 0 {
+        return;
+    }
+    let mut scratch = Vec::new();
+    let lines = unit.lines(x, width, &mut scratch);
+    let outputs = |y: &[f32]| y.len() / tokens;
+    let tasks: Vec<Task> = ys
+        .iter()
+        .enumerate()
+        .flat_map(|(layer, y)| tasks(layer, outputs(y)))
+        .collect();
+    let shared: Vec<Shared<'_>> = ys
+        .iter_mut()
+        .map(|y| {
+            let width = outputs(y);
+            Shared::new(y, width)
+        })
+        .collect();
+    let panels = if tokens <= ROWS { 1 } else { COLUMNS / PANEL };
+    let room = || {
+        (
+            vec![Aligned(U::ZERO); panels * PANEL * U::CHUNK],
+            Vec::new(),
+        )
+    };
+    tasks
+        .par_iter()
+        .for_each_init(room, |(panels, turned), task| {
+            let (y, layer) = (shared[task.layer], &layers[task.layer]);
+            let block = Block {
+                unit,
+                lines,
+                tokens,
+                width,
+                y,
+                bias: layer.bias,
+                columns: task.columns.clone(),
+            };
+            match layer.weight {
+                Matrix::F32(values) => block.run(block.source(values, None, side), panels, turned),
+                Matrix::Bf16(values) => block.run(block.source(values, None, side), panels, turned),
+                Matrix::Int8(values, scales) => {
+                    block.run(block.source(values, Some(scales), side), panels, turned)
+                }
+            }
+        });
+}
+
+fn tasks(layer: usize, outputs: usize) -> impl Iterator<Item = Task> {
+    let columns = move |start: usize| start..(start + COLUMNS).min(outputs);
+    (0..outputs).step_by(COLUMNS).map(move |start| Task {
+        layer,
+        columns: columns(start),
+    })
+}
+
+/// One task at work.
+struct Block<'a, U: Unit> {
+    unit: U,
+    /// `[tokens, ⌈width / LANES⌉]`
+    lines: &'a [U::Line],
+    tokens: usize,
+    /// Length of the contraction.
+    width: usize,
+    y: Shared<'a>,
+    bias: Option<&'a [f32]>,
+    columns: Range<usize>,
+}
+
+impl<U: Unit> Block<'_, U> {
+    fn source<'s, T: Stored>(
+        &self,
+        values: &'s [T],
+        scales: Option<&'s [f32]>,
+        side: Side,
+    ) -> Source<'s, T> {
+        Source {
+            values,
+            scales,
+            outputs: self.y.width,
+            width: self.width,
+            side,
+        }
+    }
+
+    fn run<T: Stored>(
+        &self,
+        source: Source<'_, T>,
+        panels: &mut [Aligned<U::Line>],
+        turned: &mut Vec<f32>,
+    ) {
+        let whole = self.width.is_multiple_of(U::LANES);
+        if self.tokens <= TILE && whole && source.side == Side::Rows {
+            for first in self.columns.clone().step_by(PANEL) {
+                self.chunks()
+                    .for_each(|along| self.direct(&source, first, &along, panels));
+            }
+        } else {
+            self.chunks()
+                .for_each(|along| self.packed(&source, along, panels, turned));
+        }
+    }
+
+    /// The contraction in chunks of which a panel holds one.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (width, chunk) = (self.width, U::CHUNK * U::LANES);
+        (0..width)
+            .step_by(chunk)
+            .map(move |start| start..(start + chunk).min(width))
+    }
+
+    /// One chunk of the contraction, few tokens: the weight is read once and nothing of it is written down.
+    fn direct<T: Stored>(
+        &self,
+        source: &Source<'_, T>,
+        first: usize,
+        along: &Range<usize>,
+        panel: &mut [Aligned<U::Line>],
+    ) {
+        let rows = source.rows(first, along.clone());
+        let ahead = PANEL * self.width;
+        match self.tokens {
+            1 => self.add(
+                0,
+                first,
+                along,
+                source,
+                self.unit
+                    .direct::<1, T>(self.x(0, along), rows, ahead, panel),
+            ),
+            2 => self.add(
+                0,
+                first,
+                along,
+                source,
+                self.unit
+                    .direct::<2, T>(self.x(0, along), rows, ahead, panel),
+            ),
+            _ => self.add(
+                0,
+                first,
+                along,
+                source,
+                self.unit
+                    .direct::<3, T>(self.x(0, along), rows, ahead, panel),
+            ),
+        }
+    }
+
+    /// One chunk of the contraction, any number of tokens.
+    fn packed<T: Stored>(
+        &self,
+        source: &Source<'_, T>,
+        along: Range<usize>,
+        panels: &mut [Aligned<U::Line>],
+        turned: &mut Vec<f32>,
+    ) {
+        let size = along.len().div_ceil(U::LANES) * PANEL;
+        let several = self.tokens > ROWS;
+        for start in (0..self.tokens).step_by(ROWS) {
+            let tokens = start..(start + ROWS).min(self.tokens);
+            for (index, first) in self.columns.clone().step_by(PANEL).enumerate() {
+                let panel = &mut panels[if several { index * size } else { 0 }..][..size];
+                if start == 0 {
+                    source.pack(self.unit, (first, along.clone()), panel, turned);
+                }
+                self.tiles(source, tokens.clone(), first, &along, panel);
+            }
+        }
+    }
+
+    /// Some rows of activations with one panel; meanwhile memory is asked for the next one.
+    fn tiles<T: Stored>(
+        &self,
+        source: &Source<'_, T>,
+        tokens: Range<usize>,
+        first: usize,
+        along: &Range<usize>,
+        panel: &[Aligned<U::Line>],
+    ) {
+        let next = first + PANEL;
+        let ahead = tokens.start == 0 && source.side == Side::Rows && next < self.columns.end;
+        let parts = tokens.len().div_ceil(TILE);
+        for (part, row) in tokens.clone().step_by(TILE).enumerate() {
+            if ahead {
+                self.unit
+                    .prefetch(source.rows(next, along.clone()), part, parts);
+            }
+            match tokens.end - row {
+                1 => self.add(
+                    row,
+                    first,
+                    along,
+                    source,
+                    self.unit.tile::<1>(self.x(row, along), panel),
+                ),
+                2 => self.add(
+                    row,
+                    first,
+                    along,
+                    source,
+                    self.unit.tile::<2>(self.x(row, along), panel),
+                ),
+                _ => self.add(
+                    row,
+                    first,
+                    along,
+                    source,
+                    self.unit.tile::<3>(self.x(row, along), panel),
+                ),
+            }
+        }
+    }
+
+    /// A chunk of `R` rows of activations.
+    fn x<const R: usize>(&self, row: usize, along: &Range<usize>) -> [&[U::Line]; R] {
+        let per_row = self.width.div_ceil(U::LANES);
+        let chunk = along.start / U::LANES..along.end.div_ceil(U::LANES);
+        std::array::from_fn(|r| &self.lines[(row + r) * per_row..][chunk.clone()])
+    }
+
+    /// Adds the sums of a chunk to the result; after the last chunk come factor and bias.
+    fn add<const R: usize, T>(
+        &self,
+        row: usize,
+        first: usize,
+        along: &Range<usize>,
+        source: &Source<'_, T>,
+        sums: [[f32; PANEL]; R],
+    ) {
+        let columns = first..(first + PANEL).min(self.columns.end);
+        for (r, sums) in sums.iter().enumerate() {
+            #[expect(unsafe_code, reason = "see `Shared`")]
+            // SAFETY: the result has `tokens` rows, of which this is one, and these columns are this task's alone.
+            let y = unsafe { self.y.part(row + r, columns.clone()) };
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y = if along.start == 0 { *sum } else { *y + sum };
+            }
+            if along.end == self.width {
+                let scales = source.scales.filter(|_| source.side == Side::Rows);
+                self.finish(y, &columns, scales);
+            }
+        }
+    }
+
+    fn finish(&self, y: &mut [f32], columns: &Range<usize>, scales: Option<&[f32]>) {
+        if let Some(scales) = scales {
+            for (y, scale) in y.iter_mut().zip(&scales[columns.clone()]) {
+                *y *= scale;
+            }
+        }
+        if let Some(bias) = self.bias {
+            for (y, bias) in y.iter_mut().zip(&bias[columns.clone()]) {
+                *y += bias;
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Numbers as weights store them.
+
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "loads of vectors from pointers; the units that call them hold the lengths"
+    )
+)]
+
+use half::bf16;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m512, __m512bh, _mm_loadu_si128, _mm256_loadu_si256, _mm512_castsi512_ps,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_slli_epi32,
+};
+
+/// A number of a weight.
+pub(super) trait Stored: Copy + Send + Sync + 'static {
+    /// Its value; the factor of an integer's row not counted.
+    fn value(self) -> f32;
+
+    /// 16 values, exactly.
+    ///
+    /// # Safety
+    /// `at` must be followed by 16 values, and the machine must have AVX-512 F, BW and VL.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn widen(at: *const Self) -> __m512;
+
+    /// 32 values, to the nearest `bf16`, the first in the lowest lane.
+    ///
+    /// # Safety
+    /// `at` must be followed by 32 values, and the machine must have AVX-512 F, BW, VL and BF16.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn round(at: *const Self) -> __m512bh {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_cvtne2ps_pbh(Self::widen(at.add(16)), Self::widen(at)) }
+    }
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn widen(at: *const Self) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_loadu_ps(at) }
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn widen(at: *const Self) -> __m512 {
+        // SAFETY: as the caller promises. A bf16 is the upper half of an f32.
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn round(at: *const Self) -> __m512bh {
+        // SAFETY: as the caller promises; both types are 512 bits of anything.
+        unsafe { std::mem::transmute(_mm512_loadu_si512(at.cast())) }
+    }
+}
+
+impl Stored for i8 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from(self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn widen(at: *const Self) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
+    }
+}

@@ -1,0 +1,542 @@
+//! Products with sparse codes, and the optimizer on the rows they touch.
+//!
+//! A matrix that is read in no order of its own is kept in panels of [`PANEL`] columns, panel after panel ([`Panels`]): one
+//! panel of a batch fits a core's own cache, where it can be read at random ten times as fast as from memory.
+
+use crate::adam::AdamStep;
+use crate::vector::vectorised;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Columns of a panel.
+pub const PANEL: usize = 64;
+/// Columns summed at a time: as many as stay in registers.
+const LANES: usize = 32;
+/// Rows of a result computed by one task: fixed, so that no sum depends on the number of threads.
+const ROWS: usize = 1024;
+/// Rows updated by one task.
+const UPDATE_ROWS: usize = 16;
+/// Values tested at a time by [`scan`].
+const TEST: usize = 32;
+
+/// A matrix `[rows, columns]` kept in panels of [`PANEL`] columns; within a panel row by row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Panels {
+    values: Vec<f32>,
+    rows: usize,
+    columns: usize,
+}
+
+/// A sparse matrix by column: column `k` holds the entries `starts[k]..starts[k + 1]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Sparse<'a> {
+    /// Where each column begins; one more than there are columns.
+    pub starts: &'a [usize],
+    /// Row of each entry.
+    pub rows: &'a [u32],
+    /// Value of each entry.
+    pub values: &'a [f32],
+}
+
+impl Panels {
+    /// All zeros.
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        Self {
+            values: vec![0.0; rows * columns],
+            rows,
+            columns,
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Takes the first `columns` of rows that lie `stride` apart.
+    ///
+    /// # Panics
+    /// When `values` does not hold that many rows.
+    pub fn fill(&mut self, values: &[f32], rows: usize, columns: usize, stride: usize) {
+        assert!(rows * stride <= values.len() && columns <= stride);
+        (self.rows, self.columns) = (rows, columns);
+        self.values.resize(rows * columns, 0.0);
+        let panels = self.values.par_chunks_mut((PANEL * rows).max(1)).enumerate();
+        panels.for_each(|(panel, out)| {
+            let width = out.len() / rows;
+            let source = values.chunks_exact(stride);
+            for (out, row) in out.chunks_exact_mut(width).zip(source) {
+                out.copy_from_slice(&row[panel * PANEL..][..width]);
+            }
+        });
+    }
+
+    /// One row `[columns]`.
+    pub fn row(&self, row: usize) -> Vec<f32> {
+        let pieces = self.values.chunks((PANEL * self.rows).max(1));
+        pieces
+            .flat_map(|panel| {
+                let width = panel.len() / self.rows;
+                &panel[row * width..][..width]
+            })
+            .copied()
+            .collect()
+    }
+
+    /// Changes rows one by one where `change` says so; `change` sees the row `[columns]` and its number.
+    pub fn change_rows(&mut self, wanted: &[bool], change: impl Fn(usize, &mut [f32])) {
+        let mut row = vec![0.0; self.columns];
+        for number in (0..self.rows).filter(|&number| wanted[number]) {
+            self.copy_row(number, &mut row);
+            change(number, &mut row);
+            for (panel, piece) in row.chunks(PANEL).enumerate() {
+                let start = panel * PANEL * self.rows + number * piece.len();
+                self.values[start..start + piece.len()].copy_from_slice(piece);
+            }
+        }
+    }
+
+    /// Adds to every row where `wanted` the same row of `rows [rows, columns]`, each of its `parts` with its own factor:
+    /// `factor(row, part)`.
+    ///
+    /// # Panics
+    /// When `rows` has another shape.
+    pub fn add_rows(
+        &mut self,
+        rows: &[f32],
+        parts: &[Range<usize>],
+        wanted: &[bool],
+        factor: impl Fn(usize, usize) -> f32 + Sync,
+    ) {
+        let (n_rows, columns) = (self.rows, self.columns);
+        assert!(rows.len() == n_rows * columns && wanted.len() == n_rows);
+        let panels = self.values.par_chunks_mut((PANEL * n_rows).max(1)).enumerate();
+        panels.for_each(|(panel, out)| {
+            let width = out.len() / n_rows;
+            let first = panel * PANEL;
+            for (part, range) in parts.iter().enumerate() {
+                let inside = range.start.clamp(first, first + width)..range.end.clamp(first, first + width);
+                let lines = out.chunks_exact_mut(width).zip(rows.chunks_exact(columns)).enumerate();
+                for (row, (out, line)) in lines.filter(|(row, _)| wanted[*row]) {
+                    let scale = factor(row, part);
+                    let out = &mut out[inside.start - first..inside.end - first];
+                    out.iter_mut().zip(&line[inside.clone()]).for_each(|(out, x)| *out += scale * x);
+                }
+            }
+        });
+    }
+
+    /// Sets a range of columns of some rows to 0.
+    pub fn clear(&mut self, rows: &Range<usize>, columns: &Range<usize>) {
+        let (n_rows, all) = (self.rows, self.columns);
+        assert!(rows.end <= n_rows && columns.end <= all, "a range outside its matrix");
+        for (panel, out) in self.values.chunks_mut((PANEL * n_rows).max(1)).enumerate() {
+            let width = out.len() / n_rows;
+            let first = panel * PANEL;
+            let inside = columns.start.clamp(first, first + width)..columns.end.clamp(first, first + width);
+            for row in out.chunks_exact_mut(width).skip(rows.start).take(rows.len()) {
+                row[inside.start - first..inside.end - first].fill(0.0);
+            }
+        }
+    }
+
+    /// Sets all columns outside a range to 0.
+    pub fn keep_columns(&mut self, columns: &Range<usize>) {
+        let (rows, end) = (0..self.rows, self.columns);
+        self.clear(&rows, &(0..columns.start));
+        self.clear(&rows, &(columns.end..end));
+    }
+
+    fn copy_row(&self, row: usize, out: &mut [f32]) {
+        for (panel, piece) in out.chunks_mut(PANEL).enumerate() {
+            let start = panel * PANEL * self.rows + row * piece.len();
+            piece.copy_from_slice(&self.values[start..start + piece.len()]);
+        }
+    }
+
+    /// Σ of squares over the rows where `counted`, the same for any number of threads.
+    pub fn sum_of_squares(&self, counted: &[bool]) -> f64 {
+        let rows = self.rows.max(1);
+        let panels: Vec<f64> = self
+            .values
+            .par_chunks(PANEL * rows)
+            .map(|panel| {
+                let width = panel.len() / rows;
+                let part = |(row, _): (&[f32], &bool)| squares(row);
+                let rows = panel.chunks_exact(width).zip(counted);
+                vectorised(|| rows.filter(|(_, counted)| **counted).map(part).sum())
+            })
+            .collect();
+        panels.iter().sum()
+    }
+}
+
+#[inline(always)]
+fn squares(row: &[f32]) -> f64 {
+    f64::from(row.iter().map(|value| value * value).sum::<f32>())
+}
+
+/// out ← entriesᵀ·source: row `k` of `out` becomes Σ over the entries of column `k` of value · (row of `source`).
+///
+/// Columns without an entry are set to 0 where `touched` and left as they are elsewhere; with `add`, sums are added to
+/// what is there. Returns Σ of squares of the rows written, which means something only where one call writes all.
+///
+/// # Panics
+/// When the shapes disagree or an entry names a row that does not exist.
+pub fn gather(
+    out: &mut Panels,
+    entries: Sparse<'_>,
+    source: &Panels,
+    touched: &[bool],
+    add: bool,
+) -> f64 {
+    let columns = out.rows;
+    assert_eq!((entries.starts.len(), touched.len()), (columns + 1, columns));
+    assert_eq!(out.columns, source.columns);
+    let (out_panel, source_panel) = (PANEL * columns.max(1), PANEL * source.rows.max(1));
+    let panels = out.values.par_chunks_mut(out_panel).zip(source.values.par_chunks(source_panel));
+    let sums: Vec<Vec<f64>> = panels
+        .map(|(out, source)| {
+            let width = out.len() / columns;
+            let blocks = out.par_chunks_mut(ROWS * width).enumerate();
+            let sums = blocks.map(|(block, out)| {
+                let first = block * ROWS;
+                vectorised(|| gather_block(out, (entries, first), source, (width, add), touched))
+            });
+            sums.collect()
+        })
+        .collect();
+    sums.iter().flatten().sum()
+}
+
+#[inline(always)]
+fn gather_block(
+    out: &mut [f32],
+    (entries, first): (Sparse<'_>, usize),
+    source: &[f32],
+    (width, add): (usize, bool),
+    touched: &[bool],
+) -> f64 {
+    let mut total = 0.0;
+    for (place, out) in out.chunks_exact_mut(width).enumerate() {
+        let column = first + place;
+        let range = entries.starts[column]..entries.starts[column + 1];
+        if range.is_empty() && (add || !touched[column]) {
+            continue;
+        }
+        if !add {
+            out.fill(0.0);
+        }
+        let (rows, values) = (&entries.rows[range.clone()], &entries.values[range]);
+        for (part, out) in out.chunks_mut(LANES).enumerate() {
+            add_rows(out, (rows, values), &source[part * LANES..], width);
+        }
+        total += squares(out);
+    }
+    total
+}
+
+/// out ← out + Σ value·(row of source), rows `stride` apart.
+#[inline(always)]
+fn add_rows(out: &mut [f32], (rows, values): (&[u32], &[f32]), source: &[f32], stride: usize) {
+    let Ok(sums): Result<&mut [f32; LANES], _> = out.try_into() else {
+        return add_narrow_rows(out, (rows, values), source, stride);
+    };
+    let mut lanes = *sums;
+    for (&row, &value) in rows.iter().zip(values) {
+        let row = &source[row as usize * stride..][..LANES];
+        for (lane, x) in lanes.iter_mut().zip(row) {
+            *lane += value * x;
+        }
+    }
+    *sums = lanes;
+}
+
+#[inline(always)]
+fn add_narrow_rows(
+    out: &mut [f32],
+    (rows, values): (&[u32], &[f32]),
+    source: &[f32],
+    stride: usize,
+) {
+    let width = out.len();
+    for (&row, &value) in rows.iter().zip(values) {
+        let row = &source[row as usize * stride..][..width];
+        for (out, x) in out.iter_mut().zip(row) {
+            *out += value * x;
+        }
+    }
+}
+
+/// Appends `(first + i, a)` for every `a = product[i] + bias[i]` with `a · scale[i] ≥ floor`.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn scan(
+    product: &[f32],
+    (bias, scale): (&[f32], &[f32]),
+    floor: f32,
+    first: u32,
+    out: &mut Vec<(u32, f32)>,
+) {
+    assert!(product.len() == bias.len() && product.len() == scale.len());
+    vectorised(|| {
+        for (part, product) in product.chunks(TEST).enumerate() {
+            let start = part * TEST;
+            let (bias, scale) = (&bias[start..][..product.len()], &scale[start..][..product.len()]);
+            let any = product
+                .iter()
+                .zip(bias)
+                .zip(scale)
+                .fold(false, |any, ((x, bias), scale)| any | ((x + bias) * scale >= floor));
+            if !any {
+                continue;
+            }
+            for (place, ((x, bias), scale)) in product.iter().zip(bias).zip(scale).enumerate() {
+                if (x + bias) * scale >= floor {
+                    out.push((first + (start + place) as u32, x + bias));
+                }
+            }
+        }
+    });
+}
+
+/// Which rows one step of Adam reaches, and how long each has had no gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    /// Rows with a gradient.
+    pub touched: &'a [bool],
+    /// Steps since a row's moments were last written.
+    pub ages: &'a [u32],
+    /// Age from which a row without a gradient rests: what momentum would still move is below the precision of a weight.
+    pub rest: u32,
+}
+
+/// One step of Adam on rows `[rows, columns]`, with the effect of an update of all of them.
+///
+/// A row with a gradient is updated after its moments have decayed for the steps it missed. A row without one coasts on its
+/// momentum; its moments stay as they are and count as decayed. The caller counts the ages. No weight decay.
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn adam_rows(
+    [weights, first, second]: [&mut [f32]; 3],
+    gradient: &Panels,
+    reach: Reach<'_>,
+    options: AdamStep,
+) {
+    let columns = gradient.columns;
+    assert!([weights.len(), first.len(), second.len()] == [gradient.rows * columns; 3]);
+    assert!(reach.touched.len() == gradient.rows && reach.ages.len() == gradient.rows);
+    let size = UPDATE_ROWS * columns.max(1);
+    let moments = first.par_chunks_mut(size).zip(second.par_chunks_mut(size));
+    let tasks = weights.par_chunks_mut(size).zip(moments).enumerate();
+    tasks.for_each(|(block, (weights, (first, second)))| {
+        vectorised(|| {
+            update_block([weights, first, second], (block * UPDATE_ROWS, gradient), reach, options);
+        });
+    });
+}
+
+#[inline(always)]
+fn update_block(
+    [weights, first, second]: [&mut [f32]; 3],
+    (start, gradient): (usize, &Panels),
+    reach: Reach<'_>,
+    options: AdamStep,
+) {
+    let columns = gradient.columns;
+    for place in 0..weights.len() / columns {
+        let (row, range) = (start + place, place * columns..(place + 1) * columns);
+        let factors = Factors::new(options, reach.ages[row]);
+        let (weights, first, second) = (
+            &mut weights[range.clone()],
+            &mut first[range.clone()],
+            &mut second[range],
+        );
+        if reach.touched[row] {
+            for (panel, weights) in weights.chunks_mut(PANEL).enumerate() {
+                let width = weights.len();
+                let from = panel * PANEL * gradient.rows + row * width;
+                let moments = (&mut first[panel * PANEL..][..width], &mut second[panel * PANEL..][..width]);
+                factors.update(weights, moments, &gradient.values[from..from + width]);
+            }
+        } else if reach.ages[row] < reach.rest {
+            factors.coast(weights, first, second);
+        }
+    }
+}
+
+/// What one row's step multiplies by.
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    options: AdamStep,
+    /// Decay of the moments since they were written, this step included.
+    decay: [f32; 2],
+    /// Learning rate over the bias of the first moment, and one over that of the second.
+    scale: [f32; 2],
+}
+
+impl Factors {
+    #[inline(always)]
+    fn new(options: AdamStep, age: u32) -> Self {
+        let power = |beta: f32, n: u32| f64::from(beta).powi(n as i32);
+        Self {
+            options,
+            decay: [options.beta1, options.beta2].map(|beta| power(beta, age + 1) as f32),
+            scale: [
+                (f64::from(options.learning_rate) / (1.0 - power(options.beta1, options.step))) as f32,
+                (1.0 / (1.0 - power(options.beta2, options.step))) as f32,
+            ],
+        }
+    }
+
+    #[inline(always)]
+    fn update(self, weights: &mut [f32], (first, second): (&mut [f32], &mut [f32]), gradient: &[f32]) {
+        let Self { options, decay: [decay1, decay2], scale: [rate, scale] } = self;
+        let (new1, new2) = (1.0 - options.beta1, 1.0 - options.beta2);
+        for (((weight, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+            let g = g * options.gradient_scale;
+            *m = decay1 * *m + new1 * g;
+            *v = decay2 * *v + new2 * g * g;
+            *weight -= rate * *m / ((*v * scale).sqrt() + options.epsilon);
+        }
+    }
+
+    #[inline(always)]
+    fn coast(self, weights: &mut [f32], first: &[f32], second: &[f32]) {
+        let Self { options, decay: [decay1, decay2], scale: [rate, scale] } = self;
+        for ((weight, m), v) in weights.iter_mut().zip(first).zip(second) {
+            *weight -= rate * (decay1 * m) / ((decay2 * v * scale).sqrt() + options.epsilon);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adam::adam;
+    use proptest::prelude::*;
+
+    fn value(i: usize) -> f32 {
+        ((i as u32).wrapping_mul(2_654_435_761) >> 16) as f32 / 65_536.0 - 0.5
+    }
+
+    fn panels(rows: usize, columns: usize, seed: usize) -> (Vec<f32>, Panels) {
+        let values: Vec<f32> = (0..rows * columns).map(|i| value(i + seed)).collect();
+        let mut panels = Panels::default();
+        panels.fill(&values, rows, columns, columns);
+        (values, panels)
+    }
+
+    proptest! {
+        #[test]
+        fn gathering_is_the_transposed_product(rows in 1usize..9, columns in 1usize..7, width in 1usize..200, kept in prop::collection::vec(any::<bool>(), 64)) {
+            let (source, source_panels) = panels(rows, width, 3);
+            let (mut starts, mut entry_rows, mut values) = (vec![0], Vec::new(), Vec::new());
+            for column in 0..columns {
+                for row in (0..rows).filter(|row| kept[(row * 7 + column) % 64]) {
+                    entry_rows.push(row as u32);
+                    values.push(value(row * columns + column + 999));
+                }
+                starts.push(values.len());
+            }
+            let entries = Sparse { starts: &starts, rows: &entry_rows, values: &values };
+            let mut out = Panels::zeros(columns, width);
+            let square = gather(&mut out, entries, &source_panels, &vec![true; columns], false);
+            let mut wanted_square = 0.0;
+            for column in 0..columns {
+                let mut wanted = vec![0.0; width];
+                for entry in starts[column]..starts[column + 1] {
+                    let row = entry_rows[entry] as usize;
+                    wanted.iter_mut().zip(&source[row * width..]).for_each(|(sum, x)| *sum += values[entry] * x);
+                }
+                prop_assert_eq!(out.row(column), wanted.clone());
+                wanted_square += wanted.iter().map(|x| f64::from(x * x)).sum::<f64>();
+            }
+            prop_assert!((square - wanted_square).abs() < 1e-5 * (1.0 + wanted_square));
+            let counted = out.sum_of_squares(&vec![true; columns]);
+            prop_assert!((counted - wanted_square).abs() < 1e-5 * (1.0 + wanted_square));
+        }
+
+        #[test]
+        fn scanning_finds_what_a_filter_finds(n in 1usize..150, floor in -0.5f32..0.7) {
+            let [product, bias, scale] = [1, 2, 3].map(|seed| (0..n).map(|i| value(i + 1000 * seed)).collect::<Vec<f32>>());
+            let mut found = Vec::new();
+            scan(&product, (&bias, &scale), floor, 40, &mut found);
+            let wanted: Vec<(u32, f32)> = (0..n)
+                .filter(|&i| (product[i] + bias[i]) * scale[i] >= floor)
+                .map(|i| (40 + i as u32, product[i] + bias[i]))
+                .collect();
+            prop_assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn panels_hold_the_rows_they_were_given() {
+        let (values, mut panels) = panels(3, 150, 0);
+        assert_eq!(panels.row(1), values[150..300]);
+        panels.change_rows(&[false, true, true], |number, row| row[149] = number as f32);
+        assert_eq!((panels.row(0)[149], panels.row(2)[149]), (values[149], 2.0));
+    }
+
+    #[test]
+    fn parts_of_rows_are_added_and_cleared() {
+        let (values, mut panels) = panels(2, 100, 0);
+        let ones = vec![1.0; 200];
+        panels.add_rows(&ones, &[0..70, 70..100], &[true, false], |row, part| (10 * row + part + 1) as f32);
+        assert_eq!([panels.row(0)[69], panels.row(0)[70]], [values[69] + 1.0, values[70] + 2.0]);
+        assert_eq!(panels.row(1), values[100..]);
+        panels.keep_columns(&(60..71));
+        let kept: Vec<bool> = panels.row(1).iter().map(|x| *x != 0.0).collect();
+        assert!(kept.iter().enumerate().all(|(column, kept)| *kept == ((60..71).contains(&column) && values[100 + column] != 0.0)));
+    }
+
+    #[test]
+    fn rows_without_a_gradient_move_as_a_dense_update_moves_them() {
+        const COLUMNS: usize = 70;
+        const ROWS: usize = 5;
+        let start: Vec<f32> = (0..ROWS * COLUMNS).map(value).collect();
+        let mut dense = [start.clone(), vec![0.0; start.len()], vec![0.0; start.len()]];
+        let mut sparse = dense.clone();
+        let mut ages = [0u32; ROWS];
+        for step in 1..=900u32 {
+            // Row 0 always, row 1 every third step, row 2 until step 20, row 3 at steps 5 and 700, row 4 never.
+            let touched = [true, step % 3 == 0, step < 20, step == 5 || step == 700, false];
+            let mut gradient: Vec<f32> = (0..start.len()).map(|i| value(i + 77 * step as usize)).collect();
+            for (row, gradient) in gradient.chunks_mut(COLUMNS).enumerate() {
+                if !touched[row] {
+                    gradient.fill(0.0);
+                }
+            }
+            let options = AdamStep {
+                step,
+                learning_rate: 1e-3,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: 0.0,
+                gradient_scale: 0.7,
+            };
+            let [w, m, v] = &mut dense;
+            adam(w, m, v, &gradient, options);
+            let mut panels = Panels::default();
+            panels.fill(&gradient, ROWS, COLUMNS, COLUMNS);
+            let [w, m, v] = &mut sparse;
+            let reach = Reach { touched: &touched, ages: &ages, rest: 192 };
+            adam_rows([w, m, v], &panels, reach, options);
+            for (age, touched) in ages.iter_mut().zip(touched) {
+                *age = if touched { 0 } else { *age + 1 };
+            }
+            for (place, (a, b)) in sparse[0].iter().zip(&dense[0]).enumerate() {
+                assert!((a - b).abs() < 1e-6, "step {step}, row {}: {a}, not {b}", place / COLUMNS);
+            }
+        }
+        assert!(ages[2] > 192 && ages[3] > 192, "the test should cover rows at rest");
+    }
+}
