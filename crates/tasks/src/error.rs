@@ -30,6 +30,38 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A task file is not one that can be used.
+    #[error("cannot use {}: {cause}", path.display())]
+    Task {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// No task file defines this name.
+    #[error("cannot find the task {name}: no task file defines it, and none has it as a tag")]
+    UnknownTask {
+        /// The name.
+        name: String,
+    },
+    /// A file of rows is damaged.
+    #[error("cannot read {}: {cause}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A task's rows are nowhere to be found, or are not those it needs.
+    #[error("cannot read split {split} of {task}: {cause}")]
+    NoData {
+        /// The task.
+        task: String,
+        /// The split.
+        split: String,
+        /// What was looked for.
+        cause: String,
+    },
     /// A task has fewer distinct prompts in a split than asked for.
     #[error("cannot draw {wanted} {split} prompts of {task}: it has about {found}")]
     TooFew {

@@ -1,0 +1,556 @@
+//! A task with its rows: what it asks, and what the answers are worth.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::config::{Config, Fewshot, Field, Metric, OutputType, Pipeline};
+use super::documents::{self, Document, Places};
+use super::functions::{self, Native, Values, native};
+use super::load::Definition;
+use super::metric::{self, Aggregation, Scored};
+use super::{filter, python, template};
+use crate::{Error, Grader, Result, Verdict};
+
+/// A metric of a task, ready for use.
+#[derive(Debug, Clone)]
+pub struct Measure {
+    /// Its name in results.
+    pub name: String,
+    /// How values become one.
+    pub aggregation: Aggregation,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+    /// What it is told.
+    pub options: Map<String, Value>,
+}
+
+/// A task with its rows.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its file.
+    pub definition: Definition,
+    /// Documents to ask, in order.
+    pub documents: Vec<Document>,
+    /// Documents examples are drawn from.
+    pub pool: Vec<Document>,
+    /// Its metrics.
+    pub measures: Vec<Measure>,
+    /// Its pipelines of filters.
+    pub pipelines: Vec<Pipeline>,
+    /// Examples before a question.
+    pub n_fewshot: usize,
+    pub(super) fewshot: Fewshot,
+    /// Whether choices are different questions with one continuation, rather than continuations of one question.
+    pub(super) several_inputs: bool,
+    several_targets: bool,
+}
+
+/// The part of a document a field gives.
+pub(super) type Part<T> = std::result::Result<T, String>;
+
+impl Task {
+    /// Reads the rows of a task; `n_fewshot` replaces its own number of examples unless that is 0.
+    pub fn open(
+        definition: &Definition,
+        n_fewshot: Option<usize>,
+        data: &[std::path::PathBuf],
+    ) -> Result<Self> {
+        let config = &definition.config;
+        let places = Places {
+            beside: definition.path.parent().unwrap_or(Path::new("")).to_owned(),
+            data: data.to_owned(),
+        };
+        let fail = |cause: String| Error::Task {
+            path: definition.path.clone(),
+            cause,
+        };
+        let own = config.num_fewshot;
+        let n_fewshot = if own == Some(0) {
+            0
+        } else {
+            n_fewshot.or(own).unwrap_or(0)
+        };
+        let evaluated = config
+            .test_split
+            .as_ref()
+            .or(config.validation_split.as_ref());
+        let evaluated = evaluated
+            .ok_or_else(|| fail("it has neither `test_split` nor `validation_split`".to_owned()))?;
+        let documents = rows(
+            config,
+            evaluated,
+            config.process_docs.as_ref().map(|f| f.name.as_str()),
+            &places,
+        )?;
+        let fewshot = config.fewshot();
+        let pool = if n_fewshot > 0 {
+            pool(config, &fewshot, &documents, &places)?
+        } else {
+            Vec::new()
+        };
+        let mut task = Self {
+            definition: definition.clone(),
+            documents,
+            pool,
+            measures: measures(config).map_err(fail)?,
+            pipelines: filter::pipelines(config.filter_list.as_ref()),
+            n_fewshot,
+            fewshot,
+            several_inputs: false,
+            several_targets: false,
+        };
+        task.try_first()
+            .map_err(|cause| fail(format!("document 0: {cause}")))?;
+        for pipeline in &task.pipelines {
+            filter::check(pipeline).map_err(fail)?;
+        }
+        Ok(task)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.definition.config.task
+    }
+
+    /// Its keys.
+    pub fn config(&self) -> &Config {
+        &self.definition.config
+    }
+
+    /// Renders the first document, which tells whether there are several inputs or targets.
+    fn try_first(&mut self) -> Part<()> {
+        let first = &self.documents[0];
+        let text = self.text(first)?;
+        let target = self.target(first)?;
+        let has_choices = self.config().doc_to_choice.is_some();
+        if has_choices {
+            self.choices(first)?;
+        } else if self.config().output_type == OutputType::MultipleChoice {
+            return Err("a multiple_choice task needs `doc_to_choice`".to_owned());
+        }
+        self.several_inputs = text.is_i64() && has_choices;
+        self.several_targets = target.is_array();
+        Ok(())
+    }
+
+    /// A column where the documents have one of that name.
+    fn column<'a>(&self, document: &'a Document, name: &str) -> Option<&'a Value> {
+        document.get(name)
+    }
+
+    /// The question of a document; a number where choices are different questions.
+    pub fn text(&self, document: &Document) -> Part<Value> {
+        let field = self
+            .config()
+            .doc_to_text
+            .as_ref()
+            .ok_or("it has no `doc_to_text`")?;
+        self.text_by(document, field)
+    }
+
+    pub(super) fn text_by(&self, document: &Document, field: &Field) -> Part<Value> {
+        match field {
+            Field::Number(number) => Ok((*number).into()),
+            Field::Text(text) => match self.column(document, text) {
+                Some(value) => Ok(value.clone()),
+                None => Ok(self.number_or_text(template::render(text, document)?)),
+            },
+            Field::Function(function) => self.by_function(document, &function.name),
+            Field::List(_) | Field::Named(_) => Err("`doc_to_text` is a list".to_owned()),
+        }
+    }
+
+    /// The answer of a document: a text, the number of a choice, or a list of either.
+    pub fn target(&self, document: &Document) -> Part<Value> {
+        let field = self
+            .config()
+            .doc_to_target
+            .as_ref()
+            .ok_or("it has no `doc_to_target`")?;
+        self.target_by(document, field)
+    }
+
+    pub(super) fn target_by(&self, document: &Document, field: &Field) -> Part<Value> {
+        match field {
+            Field::Number(number) => Ok((*number).into()),
+            Field::List(items) => Ok(Value::Array(items.clone())),
+            Field::Text(text) => {
+                if let Some(value) = self.column(document, text) {
+                    return Ok(value.clone());
+                }
+                let rendered = template::render(text, document)?;
+                if rendered.len() >= 2 && rendered.starts_with('[') && rendered.ends_with(']') {
+                    return Ok(python::literal(&rendered).unwrap_or(Value::String(rendered)));
+                }
+                Ok(self.number_or_text(rendered))
+            }
+            Field::Function(function) => self.by_function(document, &function.name),
+            Field::Named(_) => Err("`doc_to_target` is a mapping".to_owned()),
+        }
+    }
+
+    /// Digits alone are the number of a choice, where there are choices.
+    fn number_or_text(&self, text: String) -> Value {
+        let digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        match text.parse::<i64>() {
+            Ok(number) if digits && self.config().doc_to_choice.is_some() => number.into(),
+            _ => text.into(),
+        }
+    }
+
+    /// The choices of a document.
+    pub fn choices(&self, document: &Document) -> Part<Vec<String>> {
+        let field = self
+            .config()
+            .doc_to_choice
+            .as_ref()
+            .ok_or("it has no `doc_to_choice`")?;
+        self.choices_by(document, field)
+    }
+
+    pub(super) fn choices_by(&self, document: &Document, field: &Field) -> Part<Vec<String>> {
+        let value = match field {
+            Field::List(items) => Value::Array(items.clone()),
+            Field::Named(map) => map.values().cloned().collect(),
+            Field::Number(number) => return Err(format!("`doc_to_choice` is the number {number}")),
+            Field::Function(function) => self.by_function(document, &function.name)?,
+            Field::Text(text) => match self.column(document, text) {
+                Some(value) => value.clone(),
+                None => {
+                    let rendered = template::render(text, document)?;
+                    python::literal(&rendered)
+                        .ok_or_else(|| format!("`doc_to_choice` gives no list but {rendered}"))?
+                }
+            },
+        };
+        match value {
+            Value::Array(items) if !items.is_empty() => {
+                Ok(items.iter().map(python::text).collect())
+            }
+            other => Err(format!(
+                "`doc_to_choice` gives no list of choices but {other}"
+            )),
+        }
+    }
+
+    fn by_function(&self, document: &Document, name: &str) -> Part<Value> {
+        match native(name, self.config())? {
+            Native::Column(function) => function(document),
+            _ => Err(format!(
+                "the function {name} is not for a part of the prompt"
+            )),
+        }
+    }
+
+    /// A column or a template, such as `gen_prefix` and `description`; none when it is not set.
+    pub(super) fn optional(&self, document: &Document, text: Option<&str>) -> Part<Option<String>> {
+        match text {
+            None | Some("") => Ok(None),
+            Some(text) => match self.column(document, text) {
+                Some(value) => Ok(Some(python::text(value))),
+                None => template::render(text, document).map(Some),
+            },
+        }
+    }
+
+    /// Values of the metrics for a document, from its filtered responses: a text, or one `[log-likelihood, greedy]` a choice.
+    pub fn score(&self, document: &Document, filtered: &[Value]) -> Part<Values> {
+        if let Some(function) = &self.config().process_results {
+            return match native(&function.name, self.config())? {
+                Native::Results(function) => function(document, filtered),
+                Native::Grade(grader) => {
+                    let verdict = self.graded(grader, document, filtered)?;
+                    Ok(vec![(
+                        "exact_match".to_owned(),
+                        f64::from(u8::from(verdict.correct)).into(),
+                    )])
+                }
+                _ => Err(format!("the function {} is not for results", function.name)),
+            };
+        }
+        match self.config().output_type {
+            OutputType::GenerateUntil => self.score_text(document, filtered),
+            OutputType::MultipleChoice => self.score_choices(document, filtered),
+            OutputType::Loglikelihood => {
+                let [sum, greedy] = [0, 1].map(|place| {
+                    filtered
+                        .first()
+                        .map_or(Value::Null, |one| one[place].clone())
+                });
+                let greedy = u8::from(greedy == true);
+                Ok(self.asked([("perplexity", sum), ("acc", greedy.into())]))
+            }
+            OutputType::LoglikelihoodRolling => self.score_rolling(document, filtered),
+        }
+    }
+
+    /// The grader of a task whose results are graded by one of ours.
+    pub fn grader(&self) -> Option<Grader> {
+        let function = self.config().process_results.as_ref()?;
+        match native(&function.name, self.config()) {
+            Ok(Native::Grade(grader)) => Some(grader),
+            _ => None,
+        }
+    }
+
+    fn graded(&self, grader: Grader, document: &Document, filtered: &[Value]) -> Part<Verdict> {
+        let response = filtered.first().and_then(Value::as_str);
+        let response =
+            response.ok_or("the filters leave several responses: end them with take_first")?;
+        Ok(crate::grade(grader, response, &self.target_text(document)?))
+    }
+
+    /// The answer of a document as a text; of several, the list as Python prints it.
+    pub fn target_text(&self, document: &Document) -> Part<String> {
+        Ok(python::text(&self.target(document)?))
+    }
+
+    fn asked<const N: usize>(&self, values: [(&str, Value); N]) -> Values {
+        let is_asked = |name: &str| self.measures.iter().any(|measure| measure.name == name);
+        let values = values.into_iter().filter(|(name, _)| is_asked(name));
+        values
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    fn score_text(&self, document: &Document, filtered: &[Value]) -> Part<Values> {
+        let response = filtered.first().unwrap_or(&Value::Null);
+        if response.is_array() {
+            return Err("the filters leave several responses: end them with take_first".to_owned());
+        }
+        let response = python::text(response);
+        let gold = self.gold_texts(document)?;
+        let mut values = Values::new();
+        for measure in &self.measures {
+            match measure.name.as_str() {
+                "bypass" => values.push(("bypass".to_owned(), Value::Null)),
+                "exact_match" => {
+                    let mut right = false;
+                    for gold in &gold {
+                        right |= metric::exact_match(&response, gold, &measure.options)?;
+                    }
+                    values.push(("exact_match".to_owned(), f64::from(u8::from(right)).into()));
+                }
+                other => return Err(format!("the metric {other} is not for generated text")),
+            }
+        }
+        Ok(values)
+    }
+
+    fn gold_texts(&self, document: &Document) -> Part<Vec<String>> {
+        let gold = self.target(document)?;
+        if self.config().doc_to_choice.is_some() {
+            let choices = self.choices(document)?;
+            let chosen = gold
+                .as_u64()
+                .and_then(|place| choices.get(place as usize).cloned());
+            return Ok(vec![chosen.ok_or_else(|| {
+                format!("`doc_to_target` gives no number of a choice but {gold}")
+            })?]);
+        }
+        match gold {
+            Value::Array(items) if self.several_targets => {
+                Ok(items.iter().map(python::text).collect())
+            }
+            one => Ok(vec![python::text(&one)]),
+        }
+    }
+
+    fn score_choices(&self, document: &Document, filtered: &[Value]) -> Part<Values> {
+        let choices = self.choices(document)?;
+        let pair = |one: &Value| (one[0].as_f64().unwrap_or(f64::NAN), one[1] == true);
+        let pairs: Vec<(f64, bool)> = filtered.iter().map(pair).collect();
+        let (likelihoods, alone) = pairs
+            .split_at_checked(choices.len())
+            .ok_or("fewer responses than choices")?;
+        let scored = Scored {
+            choices: &choices,
+            likelihoods,
+            unconditional: (alone.len() == choices.len()).then_some(alone),
+            gold: &self.gold(document, &choices)?,
+            several: self.several_targets,
+        };
+        let names: Vec<&str> = self
+            .measures
+            .iter()
+            .map(|measure| measure.name.as_str())
+            .collect();
+        Ok(metric::multiple_choice(&scored, &names))
+    }
+
+    /// Numbers of the right choices of a document; none for one out of range.
+    pub fn gold(&self, document: &Document, choices: &[String]) -> Part<Vec<Option<usize>>> {
+        let gold = if self.several_inputs {
+            self.text(document)?
+        } else {
+            self.target(document)?
+        };
+        let place = |one: &Value| match one {
+            Value::String(text) => choices.iter().position(|choice| choice == text),
+            // As in Python, −1 is the last.
+            other => other.as_i64().and_then(|place| {
+                let place = if place < 0 {
+                    choices.len() as i64 + place
+                } else {
+                    place
+                };
+                usize::try_from(place)
+                    .ok()
+                    .filter(|place| *place < choices.len())
+            }),
+        };
+        Ok(match &gold {
+            Value::Array(items) => items.iter().map(place).collect(),
+            one => vec![place(one)],
+        })
+    }
+
+    fn score_rolling(&self, document: &Document, filtered: &[Value]) -> Part<Values> {
+        let sum = filtered.first().cloned().unwrap_or_default();
+        let text = self.target_text(document)?;
+        // Python splits at runs of blanks and counts the empty parts at either end.
+        let words = 1 + super::regex::find_all(&super::regex::compile(r"\s+")?, &text)?.len();
+        let pair = |n: usize| Value::Array(vec![sum.clone(), n.into()]);
+        Ok(self.asked([
+            ("word_perplexity", pair(words)),
+            ("byte_perplexity", pair(text.len())),
+            ("bits_per_byte", pair(text.len())),
+        ]))
+    }
+}
+
+fn rows(
+    config: &Config,
+    split: &str,
+    process: Option<&str>,
+    places: &Places,
+) -> Result<Vec<Document>> {
+    let rows = documents::split(config, split, places)?;
+    let fail = |cause| Error::NoData {
+        task: config.task.clone(),
+        split: split.to_owned(),
+        cause,
+    };
+    let Some(name) = process else {
+        return Ok(rows);
+    };
+    let rows = match native(name, config).map_err(fail)? {
+        Native::Rows(function) => function(rows).map_err(fail)?,
+        Native::Category => {
+            let category = functions::category(name);
+            rows.into_iter()
+                .filter(|row| row.get("category") == Some(&Value::from(category.as_str())))
+                .collect()
+        }
+        _ => return Err(fail(format!("the function {name} is not for rows"))),
+    };
+    if rows.is_empty() {
+        return Err(fail(format!("the function {name} leaves no row")));
+    }
+    Ok(rows)
+}
+
+/// Documents that examples come from: a split, a list, else the training, validation or evaluated documents.
+fn pool(
+    config: &Config,
+    fewshot: &Fewshot,
+    documents: &[Document],
+    places: &Places,
+) -> Result<Vec<Document>> {
+    let process =
+        |function: Option<&super::config::Function>| function.map(|function| function.name.clone());
+    let mut pool = if let Some(split) = &fewshot.split {
+        rows(
+            config,
+            split,
+            process(fewshot.process_docs.as_ref()).as_deref(),
+            places,
+        )?
+    } else if let Some(samples) = &fewshot.samples {
+        listed(config, samples)?
+    } else {
+        match config
+            .training_split
+            .as_ref()
+            .or(config.validation_split.as_ref())
+        {
+            Some(split) => rows(
+                config,
+                split,
+                process(config.process_docs.as_ref()).as_deref(),
+                places,
+            )?,
+            None => documents.to_vec(),
+        }
+    };
+    if let Some(indices) = &fewshot.fewshot_indices {
+        pool = indices
+            .iter()
+            .filter_map(|index| pool.get(*index).cloned())
+            .collect();
+    }
+    Ok(pool)
+}
+
+fn listed(config: &Config, samples: &Value) -> Result<Vec<Document>> {
+    let list: Option<Vec<Document>> = match samples {
+        Value::Array(items) => items.iter().map(|item| item.as_object().cloned()).collect(),
+        _ => None,
+    };
+    list.ok_or_else(|| Error::NoData {
+        task: config.task.clone(),
+        split: "fewshot_config.samples".to_owned(),
+        cause: "examples must be a list of mappings (Python is not run)".to_owned(),
+    })
+}
+
+fn measures(config: &Config) -> Part<Vec<Measure>> {
+    let Some(list) = &config.metric_list else {
+        let names = metric::defaults(config.output_type).iter();
+        return Ok(names
+            .filter_map(|name| measure(&(*name).into(), None, config).ok())
+            .collect());
+    };
+    list.iter()
+        .map(|metric| measure(&metric.metric, Some(metric), config))
+        .collect()
+}
+
+fn measure(name: &Value, listed: Option<&Metric>, config: &Config) -> Part<Measure> {
+    let name = name
+        .as_str()
+        .ok_or_else(|| format!("the metric {name} needs Python"))?;
+    let known = metric::known(name);
+    if known.is_none() && config.process_results.is_none() {
+        return Err(format!("the metric {name} is not known"));
+    }
+    if config.process_results.is_none()
+        && let Some(listed) = listed
+    {
+        metric::check_options(listed)?;
+    }
+    let (usual, higher_is_better) = known.unwrap_or((Aggregation::Mean, true));
+    let aggregation = match listed.and_then(|listed| listed.aggregation.as_ref()) {
+        None => usual,
+        Some(Value::String(name)) => metric::aggregation(name)
+            .ok_or_else(|| format!("the aggregation {name} is not known"))?,
+        Some(function) => match function.get(super::yaml::FUNCTION).and_then(Value::as_str) {
+            Some(name) => match native(name, config)? {
+                Native::MeanOfItems => Aggregation::MeanOfItems,
+                _ => return Err(format!("the function {name} does not aggregate")),
+            },
+            None => return Err(format!("the aggregation {function} is not known")),
+        },
+    };
+    Ok(Measure {
+        name: name.to_owned(),
+        aggregation,
+        higher_is_better: listed
+            .and_then(|listed| listed.higher_is_better)
+            .unwrap_or(higher_is_better),
+        options: listed
+            .map(|listed| listed.options.clone())
+            .unwrap_or_default(),
+    })
+}
