@@ -63,13 +63,14 @@ impl Panels {
     /// # Panics
     /// When `values` does not hold that many rows.
     pub fn fill(&mut self, values: &[f32], rows: usize, columns: usize, stride: usize) {
-        assert!(rows * stride <= values.len() && columns <= stride);
+        assert!(rows == 0 || (rows - 1) * stride + columns <= values.len());
+        assert!(columns <= stride, "rows overlap");
         (self.rows, self.columns) = (rows, columns);
         self.values.resize(rows * columns, 0.0);
         let panels = self.values.par_chunks_mut((PANEL * rows).max(1)).enumerate();
         panels.for_each(|(panel, out)| {
             let width = out.len() / rows;
-            let source = values.chunks_exact(stride);
+            let source = values.chunks(stride);
             for (out, row) in out.chunks_exact_mut(width).zip(source) {
                 out.copy_from_slice(&row[panel * PANEL..][..width]);
             }
