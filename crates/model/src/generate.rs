@@ -1,7 +1,7 @@
 //! Tokens in, tokens out.
 
 use crate::{Batch, Error, Model, Result, Tap};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -101,26 +101,6 @@ impl Model {
         }
         Ok(rows.into_iter().map(Row::into_generated).collect())
     }
-
-    /// Log-probabilities at temperature 1, in nats, of every next token: `[batch][length − 1]`.
-    pub fn logprobs(
-        &self,
-        sequences: &[Vec<u32>],
-        pad: u32,
-        tap: &mut dyn Tap,
-    ) -> Result<Vec<Vec<f32>>> {
-        let batch = Batch::right_padded(sequences, pad);
-        let logits = self.forward(&batch, tap)?.to_dtype(DType::F32)?;
-        let row = |(index, tokens): (usize, &Vec<u32>)| -> Result<Vec<f32>> {
-            let logits: Vec<Vec<f32>> = Tensor::to_vec2(&logits.get(index)?)?;
-            Ok(tokens
-                .windows(2)
-                .zip(&logits)
-                .map(|(pair, logits)| log_probability(logits, pair[1]))
-                .collect())
-        };
-        sequences.iter().enumerate().map(row).collect()
-    }
 }
 
 /// The next step's batch: one token a row. Finished rows go on with padding that nobody reads.
@@ -182,7 +162,7 @@ impl Row {
 }
 
 /// Log-probability of one token, in nats.
-fn log_probability(logits: &[f32], token: u32) -> f32 {
+pub(crate) fn log_probability(logits: &[f32], token: u32) -> f32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
     (f64::from(logits[token as usize] - largest) - sum.ln()) as f32
@@ -231,7 +211,7 @@ fn choose(logits: &[f32], sampling: &Sampling, rng: &mut ChaCha8Rng) -> u32 {
 }
 
 /// The largest logit; the lowest id among equals.
-fn likeliest(logits: &[f32]) -> u32 {
+pub(crate) fn likeliest(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (id, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {

@@ -10,6 +10,7 @@
 //! - [`ops`]: the operators of both; plain candle for any device and dtype, `kernels` for `f32` on the CPU
 //! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
+//! - [`score`]: log-probabilities of given tokens
 //! - [`loss`]: negative log-likelihood and its gradient
 //! - [`tokenizer`]: text to tokens and back, chat templates
 //!
@@ -27,6 +28,7 @@ pub mod loss;
 pub mod ops;
 pub mod pieces;
 pub mod rules;
+pub mod score;
 pub mod tap;
 pub mod tokenizer;
 pub mod transformer;
@@ -42,6 +44,7 @@ pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
 pub use loss::nll;
 pub use pieces::HeadWeights;
+pub use score::Continuation;
 pub use rules::Rules;
 pub use tap::{GradientTap, Recorder, Tap};
 pub use tokenizer::{Message, Tokenizer};

@@ -178,6 +178,30 @@ impl Model {
     ///
     /// Returns the logits of the last position, `[batch, vocab]`.
     pub fn step(&self, batch: &Batch, cache: &mut Cache, tap: &mut dyn Tap) -> Result<Tensor> {
+        let resid = self.advance(batch, cache, tap)?;
+        let d_model = self.config.d_model;
+        let last = resid
+            .reshape((batch.batch, batch.seq, d_model))?
+            .narrow(1, batch.seq - 1, 1)?;
+        let one = Batch {
+            seq: 1,
+            ..batch.clone()
+        };
+        let logits = self.logits(
+            &last.contiguous()?.reshape((batch.batch, d_model))?,
+            &one,
+            tap,
+        )?;
+        Ok(logits.squeeze(1)?)
+    }
+
+    /// Processes the next tokens of every row; returns the residual stream after the last block, `[tokens, d_model]`.
+    pub(crate) fn advance(
+        &self,
+        batch: &Batch,
+        cache: &mut Cache,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
         if cache.len + batch.seq > cache.capacity {
             return Err(Error::Argument(format!(
                 "a cache of {} positions cannot take {} more",
@@ -193,20 +217,12 @@ impl Model {
         };
         let resid = self.blocks(batch, &mut pass, tap)?;
         cache.len += batch.seq;
-        let d_model = self.config.d_model;
-        let last = resid
-            .reshape((batch.batch, batch.seq, d_model))?
-            .narrow(1, batch.seq - 1, 1)?;
-        let one = Batch {
-            seq: 1,
-            ..batch.clone()
-        };
-        let logits = self.logits(
-            &last.contiguous()?.reshape((batch.batch, d_model))?,
-            &one,
-            tap,
-        )?;
-        Ok(logits.squeeze(1)?)
+        Ok(resid)
+    }
+
+    /// Residual stream after the last block, `[tokens, d_model]`.
+    pub(crate) fn residual(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
+        self.blocks(batch, &mut Pass::default(), tap)
     }
 
     /// Residual stream after the last block that runs, `[tokens, d_model]`.
@@ -393,7 +409,7 @@ impl Model {
         Ok((turned, Some((raw, normed.scale))))
     }
 
-    fn logits(&self, resid: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
+    pub(crate) fn logits(&self, resid: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
         let normed = ops::rms_norm(resid, &self.final_norm, self.config.rms_norm_eps)?;
         self.unembedded(&normed.y, batch, tap)
     }
