@@ -32,7 +32,9 @@ pub mod tensors;
 mod guard;
 mod parquet_file;
 
-pub use activations::{ActivationStore, ActivationWriter, Manifest, Report, Spec, token_digest};
+pub use activations::{
+    ActivationStore, ActivationWriter, Cache, Link, Links, Manifest, Report, Spec, token_digest,
+};
 pub use atomic::{AtomicFile, write_atomic};
 pub use dtype::Dtype;
 pub use error::{Error, Result};

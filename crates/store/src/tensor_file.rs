@@ -179,7 +179,7 @@ impl TensorFile {
     unsafe_code,
     reason = "a file too large to copy is mapped; nothing here shortens a file in place"
 )]
-fn map(path: &Path, file: &File) -> Result<Mmap> {
+pub(crate) fn map(path: &Path, file: &File) -> Result<Mmap> {
     // SAFETY: the map is read-only and private; writers of this workspace replace files by renaming, so the mapped one
     // keeps its length and bytes for as long as it is open.
     unsafe { Mmap::map(file) }.map_err(Error::read(path))

@@ -10,8 +10,10 @@
 //! - [`writer`] — [`ActivationWriter`], resumable: whole parts are kept
 //! - [`reader`] — [`ActivationStore`]
 //! - [`manifest`] — [`Manifest`], [`token_digest`]
+//! - [`cache`] — [`Links`] to activations another program stored, [`Cache`]
 //! - [`check`] — [`Report`]: every part whole, every digest right
 
+pub mod cache;
 pub mod check;
 pub mod manifest;
 pub mod reader;
@@ -19,6 +21,7 @@ pub mod writer;
 
 mod part;
 
+pub use cache::{Cache, Link, Links};
 pub use check::Report;
 pub use manifest::{Manifest, token_digest};
 pub use reader::ActivationStore;

@@ -1,6 +1,7 @@
 //! Reading a store: any rows of any model at any hook, straight from the mapped files.
 
 use super::TENSOR;
+use super::cache::{Cache, Links};
 use super::manifest::{Manifest, token_digest};
 use super::part::Identity;
 use crate::dtype::{Dtype, first_not_finite};
@@ -9,6 +10,7 @@ use crate::provenance::Provenance;
 use crate::table::read_table;
 use crate::tables::Token;
 use crate::tensor_file::TensorFile;
+use memmap2::Mmap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,9 +23,8 @@ pub struct ActivationStore {
     hooks: Vec<String>,
     widths: Vec<usize>,
     n_rows: usize,
-    /// Blocks of one length after another, by label and hook.
+    /// Blocks one after another, by label and hook.
     streams: Vec<Vec<Block>>,
-    rows_per_block: usize,
     token_digest: String,
     tokenizer_digest: String,
     provenance: Option<Provenance>,
@@ -33,8 +34,9 @@ pub struct ActivationStore {
 /// Rows of one model in one file.
 #[derive(Debug)]
 struct Block {
-    file: Arc<TensorFile>,
-    tensor: String,
+    source: Source,
+    /// Number its first row has in the store.
+    first: usize,
     dtype: Dtype,
     /// Values per row of this model.
     width: usize,
@@ -44,11 +46,27 @@ struct Block {
     offset: usize,
 }
 
+/// Where the numbers of a block are.
+#[derive(Debug)]
+enum Source {
+    /// A tensor of a file.
+    Tensor(Arc<TensorFile>, String),
+    /// A whole file, and its path.
+    Raw(Mmap, PathBuf),
+}
+
 impl ActivationStore {
     /// Opens a store directory, every part of it, or a safetensors file with one tensor `[rows, n_models, d_model]`
     /// (or `[rows, d_model]`), whose metadata may name `labels` (comma list) and `hook`. `-` is such a file on stdin.
+    ///
+    /// An activation cache of `crosscoder_learning` serves too: a directory of [`Links`] to the folders of several models,
+    /// or one such folder.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() {
+        if Links::are(path) {
+            Self::open_links(path)
+        } else if Cache::is(path) {
+            Self::open_cache(path)
+        } else if path.is_dir() {
             Self::open_directory(path)
         } else {
             Self::open_bare(path)
@@ -74,7 +92,6 @@ impl ActivationStore {
             widths: manifest.models.iter().map(|model| model.width).collect(),
             n_rows: manifest.n_rows,
             streams,
-            rows_per_block: manifest.rows_per_part,
             token_digest: manifest.token_digest.clone(),
             tokenizer_digest: manifest.tokenizer_digest.clone(),
             provenance: Some(manifest.provenance.clone()),
@@ -87,8 +104,8 @@ impl ActivationStore {
         let (tensor, n_rows, n_models, width) = bare_shape(&file)?;
         let (dtype, _, _) = file.raw(&tensor)?;
         let block = |model: usize| Block {
-            file: Arc::clone(&file),
-            tensor: tensor.clone(),
+            source: Source::Tensor(Arc::clone(&file), tensor.clone()),
+            first: 0,
             dtype,
             width,
             stride: n_models * width,
@@ -102,10 +119,58 @@ impl ActivationStore {
             widths: vec![width; n_models],
             n_rows,
             streams: (0..n_models).map(|model| vec![block(model)]).collect(),
-            rows_per_block: n_rows,
             token_digest: about("token_digest").unwrap_or_default(),
             tokenizer_digest: about("tokenizer_digest").unwrap_or_default(),
             provenance: file.provenance().cloned(),
+            manifest: None,
+        })
+    }
+
+    fn open_links(path: &Path) -> Result<Self> {
+        let links = Links::read(path)?;
+        let mut streams = Vec::new();
+        for link in &links.models {
+            let folder = Path::new(&link.cache);
+            let cache = Cache::open(folder)?;
+            if cache.width != link.width || cache.n_rows < links.n_rows {
+                let cause = format!(
+                    "it has {} rows of {}, {} was made of {} rows of {}",
+                    cache.n_rows,
+                    cache.width,
+                    path.display(),
+                    links.n_rows,
+                    link.width
+                );
+                return Err(Error::invalid(folder, cause));
+            }
+            streams.push(blocks(cache));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            labels: links.models.iter().map(|link| link.label.clone()).collect(),
+            hooks: vec![links.hook],
+            widths: links.models.iter().map(|link| link.width).collect(),
+            n_rows: links.n_rows,
+            streams,
+            token_digest: links.token_digest,
+            tokenizer_digest: links.tokenizer_digest,
+            provenance: Some(links.provenance),
+            manifest: None,
+        })
+    }
+
+    fn open_cache(path: &Path) -> Result<Self> {
+        let cache = Cache::open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            labels: bare_labels(path, None, 1)?,
+            hooks: vec!["unknown".into()],
+            widths: vec![cache.width],
+            n_rows: cache.n_rows,
+            streams: vec![blocks(cache)],
+            token_digest: String::new(),
+            tokenizer_digest: String::new(),
+            provenance: None,
             manifest: None,
         })
     }
@@ -135,20 +200,22 @@ impl ActivationStore {
         self.widths[label_index]
     }
 
-    /// What each row is. A bare file does not know.
+    /// Whether the store says what each row is. A bare file does not, nor a cache that kept no tokens.
+    pub fn has_tokens(&self) -> bool {
+        self.manifest.is_some() || (Links::are(&self.path) && !self.token_digest.is_empty())
+    }
+
+    /// What each row is.
     pub fn tokens(&self) -> Result<Vec<Token>> {
-        if self.manifest.is_none() {
-            return Err(Error::invalid(
-                &self.path,
-                "a bare safetensors file has no tokens",
-            ));
+        if !self.has_tokens() {
+            return Err(Error::invalid(&self.path, "it has no tokens"));
         }
         let path = self.path.join("tokens.parquet");
         let tokens: Vec<Token> = read_table(std::slice::from_ref(&path))?;
         if token_digest(&tokens) != self.token_digest {
             return Err(Error::invalid(
                 &path,
-                "these are not the tokens of its manifest.json",
+                "these are not the tokens its activations were made of",
             ));
         }
         Ok(tokens)
@@ -190,10 +257,12 @@ impl ActivationStore {
         out.reserve(rows.len() * self.widths[label_index]);
         let mut row = rows.start;
         while row < rows.end {
-            let number = row / self.rows_per_block;
-            let first = number * self.rows_per_block;
-            let end = rows.end.min(first + self.rows_per_block);
-            blocks[number].read(row - first..end - first, first, out)?;
+            let number = block_of(blocks, row);
+            let next = blocks
+                .get(number + 1)
+                .map_or(self.n_rows, |next| next.first);
+            let end = rows.end.min(next);
+            blocks[number].read(row..end, out)?;
             row = end;
         }
         Ok(())
@@ -212,11 +281,8 @@ impl ActivationStore {
         out.clear();
         out.reserve(rows.len() * self.widths[label_index]);
         for &row in rows {
-            let (number, row) = (
-                row as usize / self.rows_per_block,
-                row as usize % self.rows_per_block,
-            );
-            blocks[number].read(row..row + 1, number * self.rows_per_block, out)?;
+            let row = row as usize;
+            blocks[block_of(blocks, row)].read(row..row + 1, out)?;
         }
         Ok(())
     }
@@ -248,11 +314,14 @@ impl ActivationStore {
 }
 
 impl Block {
-    /// Appends rows of this block; `first` is the number its first row has in the store.
-    fn read(&self, rows: Range<usize>, first: usize, out: &mut Vec<f32>) -> Result<()> {
-        let (_, _, bytes) = self.file.raw(&self.tensor)?;
-        let size = self.dtype.size();
-        let start = out.len();
+    /// Appends rows of this block, numbered as in the store.
+    fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        let (bytes, path) = match &self.source {
+            Source::Tensor(file, tensor) => (file.raw(tensor)?.2, file.path()),
+            Source::Raw(map, path) => (&map[..], path.as_path()),
+        };
+        let (size, start) = (self.dtype.size(), out.len());
+        let rows = rows.start - self.first..rows.end - self.first;
         if self.stride == self.width {
             let span = rows.start * self.width * size..rows.end * self.width * size;
             self.dtype.decode(&bytes[span], out);
@@ -265,11 +334,35 @@ impl Block {
         }
         first_not_finite(&out[start..]).map_or(Ok(()), |bad| {
             Err(Error::NotFinite {
-                path: self.file.path().to_owned(),
-                row: first + rows.start + bad / self.width,
+                path: path.to_owned(),
+                row: self.first + rows.start + bad / self.width,
             })
         })
     }
+}
+
+/// The block a row lies in.
+fn block_of(blocks: &[Block], row: usize) -> usize {
+    blocks.partition_point(|block| block.first <= row) - 1
+}
+
+/// The shards of a cache.
+fn blocks(cache: Cache) -> Vec<Block> {
+    let width = cache.width;
+    let mut first = 0;
+    let shards = cache.shards.into_iter().map(|shard| {
+        let block = Block {
+            source: Source::Raw(shard.map, shard.path),
+            first,
+            dtype: shard.dtype,
+            width,
+            stride: width,
+            offset: 0,
+        };
+        first += shard.n_rows;
+        block
+    });
+    shards.collect()
 }
 
 fn open_stream(path: &Path, manifest: &Manifest, label: usize, hook: usize) -> Result<Vec<Block>> {
@@ -286,8 +379,8 @@ fn open_stream(path: &Path, manifest: &Manifest, label: usize, hook: usize) -> R
         };
         let file = identity.open(&manifest.parts().path(path, &model.label, hook, part))?;
         Ok(Block {
-            file: Arc::new(file),
-            tensor: TENSOR.into(),
+            source: Source::Tensor(Arc::new(file), TENSOR.into()),
+            first: part * manifest.rows_per_part,
             dtype: manifest.dtype,
             width: model.width,
             stride: model.width,
