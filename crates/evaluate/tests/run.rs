@@ -121,6 +121,7 @@ fn config() -> Config {
         mlp_bias: false,
         qk_norm: false,
         tied: true,
+        form: model::config::Form::default(),
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A tap that replaced an activation is taken to have added a constant.
 
-use crate::ops::{self, AttentionShape, Turn};
+use crate::config::NormNames;
+use crate::norm::{Norm, Read, normed_again, normed_backward};
+use crate::ops::{self, Turn};
 use crate::transformer::{Layer, LayerTrace};
-use crate::weights::Linear;
+use crate::assemble::Linear;
 use crate::{GradientTap, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -70,6 +72,16 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Gradient of a norm's weight, where the block has that norm.
+    fn norm(&mut self, name: Option<String>, (x, scale): Read<'_>, dy: &Tensor) -> Result<()> {
+        match name.zip(scale) {
+            Some((name, scale)) => {
+                self.add(|| name, || ops::rms_norm_gamma_gradient(dy, x, scale))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn wanted(&self) -> bool {
         self.0.is_some()
     }
@@ -87,7 +99,10 @@ impl Model {
         gradients: Option<&mut Gradients>,
     ) -> Result<Tensor> {
         let mut gradients = Collector(gradients);
-        let d_logits = d_logits.reshape(((), self.config.vocab))?;
+        let mut d_logits = d_logits.reshape(((), self.config.vocab))?;
+        if let Some((cap, logits)) = self.config.form.logit_softcap.zip(trace.capped.as_ref()) {
+            d_logits = ops::softcap_backward(&d_logits, logits, cap)?;
+        }
         let mut d_resid = self.backward_unembed(trace, &d_logits, &mut gradients)?;
         self.show(taps, Target::Logits, trace, &d_resid)?;
         for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
@@ -96,20 +111,16 @@ impl Model {
                     self.backward_mlp(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
             }
             if !trace.holds(Site::AttnOut, index) {
-                d_resid = self.backward_attention(
-                    index,
-                    layer,
-                    kept,
-                    &d_resid,
-                    trace,
-                    taps,
-                    &mut gradients,
-                )?;
+                d_resid = self
+                    .backward_attention(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
             }
         }
         gradients.add(
             || "model.embed_tokens.weight".into(),
-            || self.scatter(trace, &d_resid),
+            || match self.config.form.embedding_scale {
+                Some(scale) => self.scatter(trace, &(&d_resid * scale)?),
+                None => self.scatter(trace, &d_resid),
+            },
         )?;
         Ok(d_resid.reshape((trace.batch.batch, trace.batch.seq, self.config.d_model))?)
     }
@@ -130,7 +141,7 @@ impl Model {
         gradients.add(
             || name.into(),
             || {
-                let x = ops::rms_norm_again(&trace.last, &self.final_norm, &trace.last_scale)?;
+                let x = self.final_norm.again(&trace.last, &trace.last_scale)?;
                 ops::weight_gradient(d_logits, &trace.picked(x)?)
             },
         )?;
@@ -138,12 +149,8 @@ impl Model {
             || "model.norm.weight".into(),
             || ops::rms_norm_gamma_gradient(&d_normed, &trace.last, &trace.last_scale),
         )?;
-        Ok(trace.rules.norm_backward(
-            &d_normed,
-            &trace.last,
-            &self.final_norm,
-            &trace.last_scale,
-        )?)
+        let (x, scale) = (&trace.last, &trace.last_scale);
+        Ok(self.final_norm.backward(trace.rules, &d_normed, x, scale)?)
     }
 
     #[expect(
@@ -161,18 +168,18 @@ impl Model {
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let d_hidden = ops::linear_backward(d_resid, &layer.down.weight)?;
-        let (d_gate, d_up) = trace
-            .rules
-            .swiglu_backward(&d_hidden, &kept.gate, &kept.up)?;
+        let norms = self.norm_names(index);
+        let added = (layer.mlp_after.as_ref(), kept.mlp_raw.as_ref());
+        let d_out = added_backward(added, norms.mlp_after, trace, d_resid, gradients)?;
+        let d_hidden = ops::linear_backward(&d_out, &layer.down.weight)?;
+        let activation = self.config.form.activation;
+        let (d_gate, d_up) =
+            trace.rules.gated_backward(activation, &d_hidden, &kept.gate, &kept.up)?;
+        let read = (&kept.resid_mid, kept.mlp_scale.as_ref());
         if gradients.wanted() {
-            let x = ops::rms_norm_again(&kept.resid_mid, &layer.mlp_norm, &kept.mlp_scale)?;
-            gradients.linear(
-                &name("mlp.down_proj"),
-                &layer.down,
-                &ops::swiglu(&kept.gate, &kept.up)?,
-                d_resid,
-            )?;
+            let x = normed_again(layer.mlp_norm.as_ref(), read)?;
+            let hidden = self.gated(&kept.gate, &kept.up)?;
+            gradients.linear(&name("mlp.down_proj"), &layer.down, &hidden, &d_out)?;
             gradients.linear(&name("mlp.gate_proj"), &layer.gate, &x, &d_gate)?;
             gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
         }
@@ -180,16 +187,8 @@ impl Model {
             &ops::linear_backward(&d_gate, &layer.gate.weight)?,
             &ops::linear_backward(&d_up, &layer.up.weight)?,
         )?;
-        gradients.add(
-            || name("post_attention_layernorm.weight"),
-            || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_mid, &kept.mlp_scale),
-        )?;
-        let through = trace.rules.norm_backward(
-            &d_normed,
-            &kept.resid_mid,
-            &layer.mlp_norm,
-            &kept.mlp_scale,
-        )?;
+        gradients.norm(norms.mlp, read, &d_normed)?;
+        let through = normed_backward(layer.mlp_norm.as_ref(), trace.rules, &d_normed, read)?;
         self.show(taps, Target::Mlp(index), trace, &through)?;
         Ok(ops::add(d_resid, &through)?)
     }
@@ -209,20 +208,15 @@ impl Model {
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
         let name = |part: &str| format!("model.layers.{index}.self_attn.{part}");
-        let dz = ops::linear_backward(d_resid, &layer.o.weight)?;
-        gradients.linear(&name("o_proj"), &layer.o, &kept.z, d_resid)?;
-        let shape = AttentionShape {
-            offset: 0,
-            window: self.config.windows[index],
-            starts: &trace.batch.starts,
-        };
+        let norms = self.norm_names(index);
+        let added = (layer.attention_after.as_ref(), kept.attention_raw.as_ref());
+        let d_out = added_backward(added, norms.attention_after, trace, d_resid, gradients)?;
+        let dz = ops::linear_backward(&d_out, &layer.o.weight)?;
+        gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
+        let shape = self.attention_shape(index, 0, &trace.batch.starts);
         let by_head = taps.wants_heads();
         // With keys and values repeated, the same reverse step tells the query heads that share them apart.
-        let n = if by_head {
-            self.config.n_heads
-        } else {
-            self.config.n_kv_heads
-        };
+        let n = if by_head { self.config.n_heads } else { self.config.n_kv_heads };
         let (k, v) = (heads::repeated(&kept.k, n)?, heads::repeated(&kept.v, n)?);
         let (mut dq, mut dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
         if trace.rules.attention_constant {
@@ -237,7 +231,11 @@ impl Model {
                 k: dk.clone(),
                 v: dv.clone(),
                 resid: kept.resid_pre.clone(),
-                scale: kept.attention_scale.clone(),
+                scale: match &kept.attention_scale {
+                    Some(scale) => scale.clone(),
+                    None => kept.resid_pre.narrow(1, 0, 1)?.ones_like()?,
+                },
+                normed: kept.attention_scale.is_some(),
             };
             taps.heads(index, shown)?;
             let (shared, d_head) = (self.config.n_kv_heads, self.config.d_head);
@@ -249,24 +247,17 @@ impl Model {
             ("k_proj", &layer.k, dk, Target::K(index)),
             ("v_proj", &layer.v, dv, Target::V(index)),
         ];
+        let (norm, read) = (
+            layer.attention_norm.as_ref(),
+            (&kept.resid_pre, kept.attention_scale.as_ref()),
+        );
         if gradients.wanted() {
-            let x = ops::rms_norm_again(
-                &kept.resid_pre,
-                &layer.attention_norm,
-                &kept.attention_scale,
-            )?;
+            let x = normed_again(norm, read)?;
             for (part, projection, dy, _) in &projections {
                 gradients.linear(&name(part), projection, &x, dy)?;
             }
         }
-        let norm_backward = |dy: &Tensor| {
-            trace.rules.norm_backward(
-                dy,
-                &kept.resid_pre,
-                &layer.attention_norm,
-                &kept.attention_scale,
-            )
-        };
+        let norm_backward = |dy: &Tensor| normed_backward(norm, trace.rules, dy, read);
         let mut d_normed: Option<Tensor> = None;
         for (_, projection, dy, target) in &projections {
             let part = ops::linear_backward(dy, &projection.weight)?;
@@ -279,14 +270,17 @@ impl Model {
             });
         }
         let d_normed = d_normed.expect("three projections were just added");
-        gradients.add(
-            || format!("model.layers.{index}.input_layernorm.weight"),
-            || ops::rms_norm_gamma_gradient(&d_normed, &kept.resid_pre, &kept.attention_scale),
-        )?;
+        gradients.norm(norms.attention, read, &d_normed)?;
         Ok(ops::add(d_resid, &norm_backward(&d_normed)?)?)
     }
 
-    /// Back through rotation and, where there is one, the norm per head; `which` is 0 for queries and 1 for keys.
+    /// Names of a block's norms.
+    fn norm_names(&self, index: usize) -> NormNames<String> {
+        let prefix = format!("model.layers.{index}");
+        self.config.form.norms.names().map(|part| format!("{prefix}.{part}"))
+    }
+
+    /// Back through rotation and, where there is one, the norm of queries or keys; `which` is 0 for queries and 1 for keys.
     ///
     /// `[batch, seq, n, d_head]` → `[tokens, n * d_head]`.
     #[expect(
@@ -305,32 +299,47 @@ impl Model {
         let (batch, seq, n, d_head) = dy.dims4()?;
         let turned = ops::rope(
             &dy.reshape((batch * seq, n, d_head))?,
-            &trace.positions,
-            &self.rope,
+            &trace.placed.rows,
+            trace.placed.rope(self.config.windows[index].is_some()),
             Turn::Back,
         )?;
         let (Some(norms), Some(raw)) = (&layer.qk_norm, &kept.raw_qk) else {
             return Ok(turned.reshape((batch * seq, n * d_head))?);
         };
-        let (gamma, part) = if which == 0 {
+        let (norm, part) = if which == 0 {
             (&norms.0, "q_norm")
         } else {
             (&norms.1, "k_norm")
         };
-        let repeated = |raw: &Tensor, width: usize| {
-            let rows = raw.reshape((batch, seq, (), width))?;
-            heads::repeated(&rows, n)?.reshape(((), width))
+        let name = format!("model.layers.{index}.self_attn.{part}.weight");
+        let (x, scale) = &raw[which];
+        let dx = if norm.weight.dim(0)? == d_head {
+            // One norm a head: a head that is read several times has its norm several times.
+            let repeated = |raw: &Tensor, width: usize| {
+                let rows = raw.reshape((batch, seq, (), width))?;
+                heads::repeated(&rows, n)?.reshape(((), width))
+            };
+            let (x, scale) = (repeated(x, d_head)?, repeated(scale, 1)?);
+            let dy = turned.reshape(((), d_head))?;
+            gradients.norm(Some(name), (&x, Some(&scale)), &dy)?;
+            norm.backward(trace.rules, &dy, &x, &scale)?
+        } else {
+            // One norm over all heads: repeating them changes neither its mean square nor its scale.
+            let repeated = |raw: &Tensor| {
+                let rows = raw.reshape((raw.dim(0)?, 1, (), d_head))?;
+                heads::repeated(&rows, n)?.reshape(((), n * d_head))
+            };
+            let x = repeated(x)?;
+            let gamma = repeated(&norm.gamma()?.unsqueeze(0)?)?.squeeze(0)?;
+            let dy = turned.reshape(((), n * d_head))?;
+            if gradients.wanted() {
+                let each = ops::rms_norm_gamma_gradient(&dy, &x, scale)?.unsqueeze(0)?;
+                let own = norm.weight.dim(0)? / d_head;
+                let shared = heads::shared(&each, own, d_head)?.squeeze(0)?;
+                gradients.add(|| name, || Ok(shared))?;
+            }
+            trace.rules.norm_backward(&dy, &x, &gamma, scale)?
         };
-        let (x, scale) = (
-            repeated(&raw[which].0, d_head)?,
-            repeated(&raw[which].1, 1)?,
-        );
-        let dy = turned.reshape((batch * seq * n, d_head))?;
-        gradients.add(
-            || format!("model.layers.{index}.self_attn.{part}.weight"),
-            || ops::rms_norm_gamma_gradient(&dy, &x, &scale),
-        )?;
-        let dx = trace.rules.norm_backward(&dy, &x, gamma, &scale)?;
         Ok(dx.reshape((batch * seq, n * d_head))?)
     }
 
@@ -358,4 +367,19 @@ impl Model {
         let shape = (trace.batch.batch, trace.batch.seq, self.config.d_model);
         taps.gradient(target, gradient.reshape(shape)?)
     }
+}
+
+/// Back through the norm of what a sublayer adds, where there is one; `[tokens, d_model]`.
+fn added_backward(
+    (norm, raw): (Option<&Norm>, Option<&(Tensor, Tensor)>),
+    name: Option<String>,
+    trace: &Trace,
+    d_out: &Tensor,
+    gradients: &mut Collector<'_>,
+) -> Result<Tensor> {
+    let Some((norm, (x, scale))) = norm.zip(raw) else {
+        return Ok(d_out.clone());
+    };
+    gradients.norm(name, (x, Some(scale)), d_out)?;
+    Ok(norm.backward(trace.rules, d_out, x, scale)?)
 }

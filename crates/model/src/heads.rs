@@ -16,8 +16,10 @@ pub struct HeadGradients {
     pub v: Tensor,
     /// The residual that was read, `[tokens, d_model]`.
     pub resid: Tensor,
-    /// Scale of the norm that read it, `[tokens, 1]`.
+    /// Scale of the norm that read it, `[tokens, 1]`; 1 where there is none.
     pub scale: Tensor,
+    /// Whether a norm read it: an architecture may have norms only behind its sublayers (OLMo-2).
+    pub normed: bool,
 }
 
 /// Repeats heads so that there are `n`: `[batch, seq, heads, width]` → `[batch, seq, n, width]`; the same when there are.

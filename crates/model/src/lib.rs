@@ -12,23 +12,29 @@
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
 //! - [`score`]: log-probabilities of given tokens
 //! - [`loss`]: negative log-likelihood and its gradient
-//! - [`tokenizer`]: text to tokens and back, chat templates
+//! - [`tokenizer`]: text to tokens and back; [`chat`]: chat templates
+//! - [`hub`]: model directories by their name on the Hugging Face Hub
 //!
 //! Nothing here prints. Weights and activations are candle tensors, so the device is the caller's choice.
 
+mod assemble;
 pub mod backward;
 pub mod batch;
 pub mod cache;
+pub mod chat;
 pub mod config;
 mod error;
 pub mod generate;
 pub mod heads;
 pub mod hook;
+pub mod hub;
 pub mod loss;
+mod norm;
 pub mod ops;
+pub mod score;
 pub mod pieces;
 pub mod rules;
-pub mod score;
+mod rotary;
 pub mod tap;
 pub mod tokenizer;
 pub mod transformer;
@@ -37,17 +43,18 @@ pub mod weights;
 pub use backward::Gradients;
 pub use batch::Batch;
 pub use cache::Cache;
+pub use chat::{Date, Message};
 pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{Finish, Generated, Sampling};
 pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
 pub use loss::nll;
-pub use pieces::HeadWeights;
 pub use score::Continuation;
+pub use pieces::HeadWeights;
 pub use rules::Rules;
 pub use tap::{GradientTap, Recorder, Tap};
-pub use tokenizer::{Message, Tokenizer};
+pub use tokenizer::Tokenizer;
 pub use transformer::{Model, Trace};
 pub use weights::parse_dtype;
 

@@ -1,5 +1,6 @@
 //! What the reverse pass may take for constant: the rules of `RelP` (arXiv 2508.21258), and outputs that are held.
 
+use crate::config::Activation;
 use crate::{Hook, Site, Trace, ops};
 use candle_core::{Result, Tensor};
 
@@ -44,17 +45,24 @@ impl Rules {
         ops::rms_norm_backward(dy, x, gamma, scale)
     }
 
-    /// Back through silu(gate) ⊙ up: gradients by `gate` and `up [tokens, d_mlp]` from `dy`.
-    pub(crate) fn swiglu_backward(
+    /// Back through act(gate) ⊙ up: gradients by `gate` and `up [tokens, d_mlp]` from `dy`.
+    pub(crate) fn gated_backward(
         self,
+        activation: Activation,
         dy: &Tensor,
         gate: &Tensor,
         up: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let (mut d_gate, mut d_up) = ops::swiglu_backward(dy, gate, up)?;
+        let (mut d_gate, mut d_up) = match activation {
+            Activation::Silu => ops::swiglu_backward(dy, gate, up)?,
+            Activation::GeluTanh => ops::geglu_backward(dy, gate, up)?,
+        };
         if self.activations_linear {
-            let sigmoid = (gate.neg()?.exp()? + 1.0)?.recip()?;
-            d_gate = ((dy * up)? * sigmoid)?;
+            let share = match activation {
+                Activation::Silu => (gate.neg()?.exp()? + 1.0)?.recip()?,
+                Activation::GeluTanh => ops::gelu_share(gate)?,
+            };
+            d_gate = ((dy * up)? * share)?;
         }
         if self.products_halved {
             (d_gate, d_up) = ((d_gate * 0.5)?, (d_up * 0.5)?);

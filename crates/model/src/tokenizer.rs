@@ -1,31 +1,23 @@
 //! Text to tokens and back, with the chat template of a model directory.
 
-use crate::{Error, Result};
-use minijinja::{Environment, ErrorKind, context};
-use serde::{Deserialize, Serialize};
+use crate::chat::Template;
+use crate::{Date, Error, Message, Result, hub};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, …
-    pub role: String,
-    /// What was said.
-    pub content: String,
-}
 
 /// A tokenizer as `tokenizer.json`, `tokenizer_config.json` and `generation_config.json` describe it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     digest: String,
-    bos: Option<(String, u32)>,
+    bos: Option<u32>,
+    /// Whether a plain text starts with BOS even where the tokenizer's own post-processor adds none.
+    bos_first: bool,
     eos: Vec<u32>,
-    eos_text: Option<String>,
     pad: u32,
     special: Vec<u32>,
-    template: Option<String>,
+    template: Option<Template>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -38,44 +30,43 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer files of a model directory.
+    /// Reads the tokenizer files of a model directory, or of a Hub name ([`hub::directory`]).
     pub fn load(directory: &Path) -> Result<Self> {
+        let directory = &*hub::directory(directory)?;
         let path = directory.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
         let inner =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::invalid(&path, e))?;
         let settings = json(&directory.join("tokenizer_config.json"))?;
-        let id = |text: &Option<String>| text.as_ref().and_then(|text| inner.token_to_id(text));
-        let (bos_text, eos_text, pad_text) = (
-            named(&settings["bos_token"]),
-            named(&settings["eos_token"]),
-            named(&settings["pad_token"]),
-        );
-        let eos = end_ids(directory, id(&eos_text))?;
-        let pad = id(&pad_text).or(eos.first().copied()).unwrap_or(0);
-        let mut special: Vec<u32> = inner
-            .get_added_tokens_decoder()
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, _)| *id)
-            .collect();
-        special.extend(&eos);
-        special.sort_unstable();
-        special.dedup();
-        let bos = id(&bos_text).and_then(|id| bos_text.map(|text| (text, id)));
-        let digest = hex(&Sha256::digest(&bytes));
+        let generation = json(&directory.join("generation_config.json"))?;
+        let tokens = special_tokens(directory, &settings)?;
+        let id = |name: &str| tokens.get(name).and_then(|text| inner.token_to_id(text));
+        let eos = end_ids(directory, &generation, id("eos_token"))?;
+        let pad = id("pad_token")
+            .or_else(|| ids_of(&generation["pad_token_id"]).first().copied())
+            .or(eos.first().copied())
+            .unwrap_or(0);
         let template = template(directory, &settings)?;
         Ok(Self {
+            digest: hex(&Sha256::digest(&bytes)),
+            bos: id("bos_token"),
+            bos_first: bos_first(&settings),
+            special: special_ids(&inner, &eos),
+            template: template.map(|source| Template::new(&source, tokens)),
+            eos,
+            pad,
             inner,
             path,
-            digest,
-            bos,
-            eos,
-            eos_text,
-            pad,
-            special,
-            template,
         })
+    }
+
+    /// The same tokenizer with another day for templates that write today's date; the day of [`Date::default`] otherwise.
+    #[must_use]
+    pub fn at_date(mut self, date: Date) -> Self {
+        if let Some(template) = &mut self.template {
+            template.date = date;
+        }
+        self
     }
 
     /// Token ids of a text; `add_special` adds what the tokenizer's own post-processor adds (BOS, as a rule).
@@ -95,37 +86,22 @@ impl Tokenizer {
     }
 
     /// A conversation as the model expects it to be written.
+    ///
+    /// # Errors
+    /// When the model has no chat template, or the template refuses the conversation.
     pub fn chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self
             .template
-            .as_deref()
-            .ok_or_else(|| Error::invalid(&self.path, "the model has no chat template"))?;
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_keep_trailing_newline(true);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<(), minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment.add_filter("tojson", python_json);
-        let fail =
-            |e: minijinja::Error| Error::invalid(&self.path, format!("chat template: {e:#}"));
-        environment.add_template("chat", template).map_err(fail)?;
-        let bos_token = self
-            .bos
             .as_ref()
-            .map(|bos| bos.0.as_str())
-            .unwrap_or_default();
-        let values = context! { messages, add_generation_prompt, bos_token, eos_token => self.eos_text.as_deref().unwrap_or_default() };
-        environment
-            .get_template("chat")
-            .and_then(|chat| chat.render(values))
-            .map_err(fail)
+            .ok_or_else(|| Error::invalid(&self.path, "the model has no chat template"))?;
+        template
+            .render(messages, add_generation_prompt)
+            .map_err(|cause| Error::invalid(&self.path, cause))
+    }
+
+    /// Whether the model has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
     }
 
     /// What the model is given for a user's text: the chat template around it where there is one, else BOS and the text.
@@ -140,11 +116,12 @@ impl Tokenizer {
         self.encode(&self.chat(&[message], true)?, false)
     }
 
-    /// A plain text with BOS in front where the model has one.
+    /// A plain text with BOS in front where the model reads one.
     pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode(text, true)?;
-        if let Some((_, bos)) = self.bos.as_ref().filter(|bos| ids.first() != Some(&bos.1)) {
-            ids.insert(0, *bos);
+        let missing = |bos: &u32| self.bos_first && ids.first() != Some(bos);
+        if let Some(bos) = self.bos.filter(missing) {
+            ids.insert(0, bos);
         }
         Ok(ids)
     }
@@ -165,7 +142,7 @@ impl Tokenizer {
 
     /// The token that starts a text.
     pub fn bos_id(&self) -> Option<u32> {
-        self.bos.as_ref().map(|bos| bos.1)
+        self.bos
     }
 
     /// A token to fill rectangles with.
@@ -209,26 +186,70 @@ fn named(value: &serde_json::Value) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// End tokens: of `generation_config.json`, else of `config.json`, else the tokenizer's own.
-fn end_ids(directory: &Path, own: Option<u32>) -> Result<Vec<u32>> {
-    for file in ["generation_config.json", "config.json"] {
-        let value = &json(&directory.join(file))?["eos_token_id"];
-        let ids: Vec<u32> = match value {
-            serde_json::Value::Array(ids) => ids
-                .iter()
-                .filter_map(serde_json::Value::as_u64)
-                .map(|id| id as u32)
-                .collect(),
-            other => other.as_u64().map(|id| id as u32).into_iter().collect(),
-        };
-        if !ids.is_empty() {
-            return Ok(ids);
+/// Every special token that has a name (`bos_token`, `eos_token`, …) with its text.
+fn special_tokens(
+    directory: &Path,
+    settings: &serde_json::Value,
+) -> Result<BTreeMap<String, String>> {
+    let mut tokens = BTreeMap::new();
+    // What the settings say counts more than the older file beside them.
+    for file in [&json(&directory.join("special_tokens_map.json"))?, settings] {
+        let named_keys = file.as_object().into_iter().flatten();
+        for (key, value) in named_keys.filter(|(key, _)| key.ends_with("_token")) {
+            match named(value) {
+                Some(text) => tokens.insert(key.clone(), text),
+                None => tokens.remove(key),
+            };
         }
     }
-    Ok(own.into_iter().collect())
+    Ok(tokens)
 }
 
-/// `chat_template.jinja`, or `chat_template` of the settings: a string, or a list of which `default` is taken.
+/// Whether BOS goes in front of a plain text: as the settings say, else as the tokenizer's class does by itself.
+fn bos_first(settings: &serde_json::Value) -> bool {
+    let class = settings["tokenizer_class"].as_str().unwrap_or_default();
+    let without = ["GPT2", "GPTNeoX", "Qwen2"];
+    settings["add_bos_token"]
+        .as_bool()
+        .unwrap_or(!without.iter().any(|family| class.starts_with(family)))
+}
+
+/// Tokens marked special in `tokenizer.json`, and those that end a text; sorted.
+fn special_ids(inner: &tokenizers::Tokenizer, eos: &[u32]) -> Vec<u32> {
+    let added = inner.get_added_tokens_decoder();
+    let marked = added.iter().filter(|(_, token)| token.special);
+    let mut ids: Vec<u32> = marked.map(|(id, _)| *id).chain(eos.iter().copied()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// One id or a list of them.
+fn ids_of(value: &serde_json::Value) -> Vec<u32> {
+    let one = |value: &serde_json::Value| value.as_u64().map(|id| id as u32);
+    match value {
+        serde_json::Value::Array(ids) => ids.iter().filter_map(one).collect(),
+        other => one(other).into_iter().collect(),
+    }
+}
+
+/// End tokens: of `generation_config.json`, else of `config.json`, else the tokenizer's own.
+fn end_ids(
+    directory: &Path,
+    generation: &serde_json::Value,
+    own: Option<u32>,
+) -> Result<Vec<u32>> {
+    let config = json(&directory.join("config.json"))?;
+    let sources = [generation, &config, &config["text_config"]];
+    let found = sources.map(|source| ids_of(&source["eos_token_id"]));
+    Ok(found
+        .into_iter()
+        .find(|ids| !ids.is_empty())
+        .unwrap_or_else(|| own.into_iter().collect()))
+}
+
+/// `chat_template.jinja`, `chat_template` of `chat_template.json`, or of the settings: a string, or a list of which
+/// `default` is taken.
 fn template(directory: &Path, settings: &serde_json::Value) -> Result<Option<String>> {
     let path = directory.join("chat_template.jinja");
     if path.exists() {
@@ -236,43 +257,16 @@ fn template(directory: &Path, settings: &serde_json::Value) -> Result<Option<Str
             .map(Some)
             .map_err(Error::io(&path));
     }
-    let value = &settings["chat_template"];
+    let beside = json(&directory.join("chat_template.json"))?;
+    let value = [&beside, settings]
+        .into_iter()
+        .map(|file| &file["chat_template"])
+        .find(|value| !value.is_null());
     let listed = value
-        .as_array()
+        .and_then(serde_json::Value::as_array)
         .and_then(|all| all.iter().find(|one| one["name"] == "default"));
     let text = value
-        .as_str()
+        .and_then(serde_json::Value::as_str)
         .or_else(|| listed.and_then(|one| one["template"].as_str()));
-    // The tag that marks the assistant's words in newer templates changes nothing in the text.
-    Ok(text.map(|text| {
-        text.replace("{% generation %}", "")
-            .replace("{% endgeneration %}", "")
-    }))
-}
-
-/// JSON as Python's `json.dumps(ensure_ascii=False)` spells it, which templates are written for.
-#[expect(clippy::needless_pass_by_value, reason = "filters take values")]
-fn python_json(value: minijinja::Value) -> std::result::Result<minijinja::Value, minijinja::Error> {
-    let value = serde_json::to_value(&value)
-        .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
-    Ok(minijinja::Value::from_safe_string(python_text(&value)))
-}
-
-fn python_text(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(python_text).collect::<Vec<_>>().join(", ")
-        ),
-        serde_json::Value::Object(map) => {
-            let pair = |(key, value): (&String, &serde_json::Value)| {
-                format!("{}: {}", serde_json::json!(key), python_text(value))
-            };
-            format!(
-                "{{{}}}",
-                map.iter().map(pair).collect::<Vec<_>>().join(", ")
-            )
-        }
-        other => other.to_string(),
-    }
+    Ok(text.map(str::to_owned))
 }

@@ -1,7 +1,10 @@
 //! The forward pass: one, with taps.
 
-use crate::ops::{self, AttentionShape, Normed, Rope, Turn};
-use crate::weights::Linear;
+use crate::norm::{Norm, normed};
+use crate::ops::{self, AttentionShape, Turn};
+use crate::rotary::{Placed, Rotary};
+use crate::assemble::Linear;
+use crate::config::Activation;
 use crate::{Batch, Cache, Config, Error, Hook, Result, Rules, Site, Tap};
 use candle_core::{DType, Device, Tensor};
 
@@ -15,26 +18,26 @@ pub struct Model {
     /// `[vocab, d_model]`
     pub(crate) embed: Tensor,
     pub(crate) layers: Vec<Layer>,
-    /// `[d_model]`
-    pub(crate) final_norm: Tensor,
+    pub(crate) final_norm: Norm,
     /// `[vocab, d_model]`; absent when tied to the embedding.
     pub(crate) unembed: Option<Tensor>,
-    pub(crate) rope: Rope,
+    pub(crate) rotary: Rotary,
 }
 
 /// One block's weights.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
-    /// `[d_model]`
-    pub(crate) attention_norm: Tensor,
+    /// Of what attention reads, of what it adds, of what the MLP reads and adds; where the architecture has them.
+    pub(crate) attention_norm: Option<Norm>,
+    pub(crate) attention_after: Option<Norm>,
+    pub(crate) mlp_norm: Option<Norm>,
+    pub(crate) mlp_after: Option<Norm>,
     pub(crate) q: Linear,
     pub(crate) k: Linear,
     pub(crate) v: Linear,
-    /// γ of the query heads and of the key heads, `[d_head]`.
-    pub(crate) qk_norm: Option<(Tensor, Tensor)>,
+    /// Of the queries and of the keys: over each head, or over all of them.
+    pub(crate) qk_norm: Option<(Norm, Norm)>,
     pub(crate) o: Linear,
-    /// `[d_model]`
-    pub(crate) mlp_norm: Tensor,
     pub(crate) gate: Linear,
     pub(crate) up: Linear,
     pub(crate) down: Linear,
@@ -44,11 +47,13 @@ pub(crate) struct Layer {
 #[derive(Debug)]
 pub struct Trace {
     pub(crate) batch: Batch,
-    pub(crate) positions: Vec<u32>,
+    pub(crate) placed: Placed,
     pub(crate) layers: Vec<LayerTrace>,
     /// Input of the final norm, `[tokens, d_model]`, and the norm's scale `[tokens, 1]`.
     pub(crate) last: Tensor,
     pub(crate) last_scale: Tensor,
+    /// Logits, where they are soft-capped.
+    pub(crate) capped: Option<Tensor>,
     /// Rows of `[batch * seq]` whose logits were made; all of them when absent.
     pub(crate) rows: Option<Tensor>,
     /// What the reverse pass takes for constant.
@@ -62,9 +67,11 @@ pub struct Trace {
 pub(crate) struct LayerTrace {
     /// Residual before the block, `[tokens, d_model]`.
     pub(crate) resid_pre: Tensor,
-    /// `[tokens, 1]`
-    pub(crate) attention_scale: Tensor,
-    /// Queries and keys before their norm, `[tokens * n_heads, d_head]`, and the norms' scales; for `qk_norm` models.
+    /// Scale of the norm that reads it, `[tokens, 1]`.
+    pub(crate) attention_scale: Option<Tensor>,
+    /// Attention's output before its norm, `[tokens, d_model]`, and the norm's scale.
+    pub(crate) attention_raw: Option<(Tensor, Tensor)>,
+    /// Queries and keys before their norm, one row for each norm, and the norms' scales; for `qk_norm` models.
     pub(crate) raw_qk: Option<[(Tensor, Tensor); 2]>,
     /// Rotated queries and keys, and values, `[batch, seq, heads, d_head]`.
     pub(crate) q: Tensor,
@@ -74,8 +81,10 @@ pub(crate) struct LayerTrace {
     pub(crate) z: Tensor,
     /// Residual between attention and MLP, `[tokens, d_model]`.
     pub(crate) resid_mid: Tensor,
-    /// `[tokens, 1]`
-    pub(crate) mlp_scale: Tensor,
+    /// Scale of the norm that reads it, `[tokens, 1]`.
+    pub(crate) mlp_scale: Option<Tensor>,
+    /// The MLP's output before its norm, `[tokens, d_model]`, and the norm's scale.
+    pub(crate) mlp_raw: Option<(Tensor, Tensor)>,
     /// `[tokens, d_mlp]`
     pub(crate) gate: Tensor,
     pub(crate) up: Tensor,
@@ -86,8 +95,8 @@ pub(crate) struct LayerTrace {
 pub(crate) struct Pass<'a> {
     cache: Option<&'a mut Cache>,
     trace: Option<Vec<LayerTrace>>,
-    /// Stop after this block; nothing after it is computed.
-    until: Option<usize>,
+    /// Stop where this was shown; nothing after it is computed.
+    until: Option<Hook>,
 }
 
 impl Model {
@@ -107,13 +116,13 @@ impl Model {
         self.logits(&resid, batch, tap)
     }
 
-    /// Runs the blocks that `tap` needs and stops after `last`; nothing is returned but what the tap saw.
+    /// Runs what `tap` needs and stops after `last`; nothing is returned but what the tap saw.
     pub fn forward_until(&self, batch: &Batch, last: Hook, tap: &mut dyn Tap) -> Result<()> {
         if last.site == Site::Logits {
             return self.forward(batch, tap).map(drop);
         }
         let mut pass = Pass {
-            until: Some(last.layer),
+            until: Some(last),
             ..Pass::default()
         };
         self.blocks(batch, &mut pass, tap).map(drop)
@@ -121,8 +130,10 @@ impl Model {
 
     /// Logits `[batch, seq, vocab]` and what the reverse pass needs.
     pub fn forward_trace(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
-        let (normed, trace) = self.traced(batch, tap)?;
-        Ok((self.unembedded(&normed, batch, tap)?, trace))
+        let (normed, mut trace) = self.traced(batch, tap)?;
+        let logits = self.logits_of_normed(&normed)?;
+        trace.capped = self.config.form.logit_softcap.map(|_| logits.clone());
+        Ok((self.shown_logits(logits, batch, tap)?, trace))
     }
 
     /// Logits `[rows, vocab]` of some positions only, each `row * seq + position`, and what the reverse pass needs.
@@ -138,6 +149,7 @@ impl Model {
         let rows = Tensor::new(rows, &self.device)?;
         let logits = self.logits_of_normed(&normed.index_select(&rows, 0)?)?;
         trace.rows = Some(rows);
+        trace.capped = self.config.form.logit_softcap.map(|_| logits.clone());
         Ok((logits, trace))
     }
 
@@ -148,13 +160,14 @@ impl Model {
             ..Pass::default()
         };
         let last = self.blocks(batch, &mut pass, tap)?;
-        let normed = ops::rms_norm(&last, &self.final_norm, self.config.rms_norm_eps)?;
+        let normed = self.final_norm.forward(&last)?;
         let trace = Trace {
             batch: batch.clone(),
-            positions: positions(batch, 0),
+            placed: self.rotary.place(&self.config, batch, 0)?,
             layers: pass.trace.unwrap_or_default(),
             last,
             last_scale: normed.scale,
+            capped: None,
             rows: None,
             rules: Rules::default(),
             held: None,
@@ -230,39 +243,35 @@ impl Model {
         batch.check(self.config.vocab)?;
         tap.begin(batch)?;
         let offset = pass.cache.as_ref().map_or(0, |cache| cache.len);
-        if offset + batch.seq > self.rope.positions() {
-            let limit = self.rope.positions();
-            return Err(Error::Argument(format!(
-                "{} positions are more than the model's {limit}",
-                offset + batch.seq
-            )));
-        }
         let starts = match &pass.cache {
             Some(cache) => cache.starts.clone(),
             None => batch.starts.clone(),
         };
-        let placed = Batch {
+        let rows = Batch {
             starts,
             ..batch.clone()
         };
-        let positions = positions(&placed, offset);
+        let placed = self.rotary.place(&self.config, &rows, offset)?;
         let ids = Tensor::new(batch.token_ids.as_slice(), &self.device)?;
-        let mut resid = tapped(
-            tap,
-            Hook::new(Site::Embed, 0),
-            self.embed.index_select(&ids, 0)?,
-            batch,
-        )?;
+        let embed = match self.config.form.embedding_scale {
+            Some(scale) => (self.embed.index_select(&ids, 0)? * scale)?,
+            None => self.embed.index_select(&ids, 0)?,
+        };
+        let at = Hook::new(Site::Embed, 0);
+        let mut resid = tapped(tap, at, embed, batch)?;
+        if pass.until == Some(at) {
+            return Ok(resid);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
-            resid = self.block(layer, index, resid, (&placed, &positions), pass, tap)?;
-            if pass.until == Some(index) {
+            resid = self.block(layer, index, resid, (&rows, &placed), pass, tap)?;
+            if pass.until.is_some_and(|last| last.layer == index) {
                 break;
             }
         }
         Ok(resid)
     }
 
-    /// One block: `resid [tokens, d_model]` → the same shape.
+    /// One block: `resid [tokens, d_model]` → the same shape; what there is where the pass stops within the block.
     #[expect(
         clippy::too_many_arguments,
         reason = "a pass has one place, one memory and one tap"
@@ -276,39 +285,32 @@ impl Model {
         layer: &Layer,
         index: usize,
         resid: Tensor,
-        (batch, positions): (&Batch, &[u32]),
+        (batch, placed): (&Batch, &Placed),
         pass: &mut Pass<'_>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
-        let (config, epsilon) = (&self.config, self.config.rms_norm_eps);
+        let config = &self.config;
         let at = |site| Hook::new(site, index);
         let heads = |x: &Tensor, n: usize| x.reshape((batch.batch, batch.seq, n, config.d_head));
 
         // 1. Norm and projections: [tokens, d_model] → [tokens, heads * d_head]
         let resid_pre = tapped(tap, at(Site::ResidPre), resid, batch)?;
-        let Normed {
-            y,
-            scale: attention_scale,
-        } = ops::rms_norm(&resid_pre, &layer.attention_norm, epsilon)?;
+        if pass.until == Some(at(Site::ResidPre)) {
+            return Ok(resid_pre);
+        }
+        let (y, attention_scale) = normed(layer.attention_norm.as_ref(), &resid_pre)?;
         let (q, k, v) = (
             layer.q.forward(&y)?,
             layer.k.forward(&y)?,
             layer.v.forward(&y)?,
         );
 
-        // 2. Norm per head (Qwen3) and rotation
-        let (q, raw_q) = self.placed_heads(
-            &q,
-            layer.qk_norm.as_ref().map(|norms| &norms.0),
-            config.n_heads,
-            positions,
-        )?;
-        let (k, raw_k) = self.placed_heads(
-            &k,
-            layer.qk_norm.as_ref().map(|norms| &norms.1),
-            config.n_kv_heads,
-            positions,
-        )?;
+        // 2. Norm of queries and keys, and rotation
+        let norms = layer.qk_norm.as_ref();
+        let rope = (placed, index);
+        let (q, raw_q) = self.placed_heads(&q, norms.map(|norms| &norms.0), config.n_heads, rope)?;
+        let (k, raw_k) =
+            self.placed_heads(&k, norms.map(|norms| &norms.1), config.n_kv_heads, rope)?;
         let (q, k, v) = (
             heads(&q, config.n_heads)?,
             heads(&k, config.n_kv_heads)?,
@@ -321,11 +323,7 @@ impl Model {
             Some(cache) => cache.append(index, &k, &v)?,
             None => (k.clone(), v.clone()),
         };
-        let shape = AttentionShape {
-            offset,
-            window: config.windows[index],
-            starts: &batch.starts,
-        };
+        let shape = self.attention_shape(index, offset, &batch.starts);
         let z = tapped(
             tap,
             at(Site::Z),
@@ -333,27 +331,28 @@ impl Model {
             batch,
         )?;
 
-        // 4. Output projection, into the residual stream
-        let attn_out = tapped(tap, at(Site::AttnOut), layer.o.forward(&z)?, batch)?;
+        // 4. Output projection, and its norm where there is one, into the residual stream
+        let raw = layer.o.forward(&z)?;
+        let (attn_out, scale) = normed(layer.attention_after.as_ref(), &raw)?;
+        let attention_raw = scale.map(|scale| (raw, scale));
+        let attn_out = tapped(tap, at(Site::AttnOut), attn_out, batch)?;
         let resid_mid = tapped(
             tap,
             at(Site::ResidMid),
             ops::add(&resid_pre, &attn_out)?,
             batch,
         )?;
+        if pass.until.is_some_and(|last| last.layer == index && last.site <= Site::ResidMid) {
+            return Ok(resid_mid);
+        }
 
-        // 5. MLP, into the residual stream
-        let Normed {
-            y,
-            scale: mlp_scale,
-        } = ops::rms_norm(&resid_mid, &layer.mlp_norm, epsilon)?;
+        // 5. MLP, and its norm where there is one, into the residual stream
+        let (y, mlp_scale) = normed(layer.mlp_norm.as_ref(), &resid_mid)?;
         let (gate, up) = (layer.gate.forward(&y)?, layer.up.forward(&y)?);
-        let mlp_out = tapped(
-            tap,
-            at(Site::MlpOut),
-            layer.down.forward(&ops::swiglu(&gate, &up)?)?,
-            batch,
-        )?;
+        let raw = layer.down.forward(&self.gated(&gate, &up)?)?;
+        let (mlp_out, scale) = normed(layer.mlp_after.as_ref(), &raw)?;
+        let mlp_raw = scale.map(|scale| (raw, scale));
+        let mlp_out = tapped(tap, at(Site::MlpOut), mlp_out, batch)?;
         let resid_post = tapped(
             tap,
             at(Site::ResidPost),
@@ -366,6 +365,7 @@ impl Model {
             trace.push(LayerTrace {
                 resid_pre,
                 attention_scale,
+                attention_raw,
                 raw_qk,
                 q,
                 k,
@@ -373,6 +373,7 @@ impl Model {
                 z,
                 resid_mid,
                 mlp_scale,
+                mlp_raw,
                 gate,
                 up,
             });
@@ -380,57 +381,73 @@ impl Model {
         Ok(resid_post)
     }
 
-    /// Norm per head where the model has one, then rotation: `[tokens, n * d_head]` → `[tokens, n, d_head]`.
+    /// How a block attends.
+    pub(crate) fn attention_shape<'a>(
+        &self,
+        index: usize,
+        offset: usize,
+        starts: &'a [usize],
+    ) -> AttentionShape<'a> {
+        AttentionShape {
+            offset,
+            window: self.config.windows[index],
+            starts,
+            scale: self.config.attention_scale(),
+            softcap: self.config.form.attention_softcap,
+        }
+    }
+
+    /// The MLP's nonlinearity: act(gate) ⊙ up.
+    pub(crate) fn gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        Ok(match self.config.form.activation {
+            Activation::Silu => ops::swiglu(gate, up)?,
+            Activation::GeluTanh => ops::geglu(gate, up)?,
+        })
+    }
+
+    /// Norm of queries or keys where the model has one, then rotation: `[tokens, n * d_head]` → `[tokens, n, d_head]`.
     ///
-    /// Also returns what the norm's reverse needs.
+    /// Also returns what the norm's reverse needs: its input, one row a norm, and its scale.
     pub(crate) fn placed_heads(
         &self,
         x: &Tensor,
-        gamma: Option<&Tensor>,
+        norm: Option<&Norm>,
         n: usize,
-        positions: &[u32],
+        (placed, layer): (&Placed, usize),
     ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
-        let d_head = self.config.d_head;
-        let shape = (positions.len(), n, d_head);
-        let Some(gamma) = gamma else {
-            return Ok((
-                ops::rope(&x.reshape(shape)?, positions, &self.rope, Turn::Forward)?,
-                None,
-            ));
+        let rope = placed.rope(self.config.windows[layer].is_some());
+        let turned = |x: &Tensor| {
+            let heads = x.reshape((placed.rows.len(), n, self.config.d_head))?;
+            ops::rope(&heads, &placed.rows, rope, Turn::Forward)
         };
-        let raw = x.reshape((positions.len() * n, d_head))?;
-        let normed = ops::rms_norm(&raw, gamma, self.config.rms_norm_eps)?;
-        let turned = ops::rope(
-            &normed.y.reshape(shape)?,
-            positions,
-            &self.rope,
-            Turn::Forward,
-        )?;
-        Ok((turned, Some((raw, normed.scale))))
+        let Some(norm) = norm else {
+            return Ok((turned(x)?, None));
+        };
+        let raw = x.reshape(((), norm.weight.dim(0)?))?;
+        let normed = norm.forward(&raw)?;
+        Ok((turned(&normed.y)?, Some((raw, normed.scale))))
     }
 
     pub(crate) fn logits(&self, resid: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
-        let normed = ops::rms_norm(resid, &self.final_norm, self.config.rms_norm_eps)?;
-        self.unembedded(&normed.y, batch, tap)
+        let normed = self.final_norm.forward(resid)?;
+        self.shown_logits(self.logits_of_normed(&normed.y)?, batch, tap)
     }
 
     /// `[n, d_model]` after the final norm → `[n, vocab]`.
     pub(crate) fn logits_of_normed(&self, normed: &Tensor) -> Result<Tensor> {
         let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
-        Ok(ops::linear(normed, unembed, None)?)
+        let logits = ops::linear(normed, unembed, None)?;
+        Ok(match self.config.form.logit_softcap {
+            Some(cap) => ops::softcap(&logits, cap)?,
+            None => logits,
+        })
     }
 
-    fn unembedded(&self, normed: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
-        let logits = self.logits_of_normed(normed)?;
+    /// Shows logits to the tap: `[tokens, vocab]` → `[batch, seq, vocab]`.
+    fn shown_logits(&self, logits: Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
         let logits = tapped(tap, Hook::new(Site::Logits, 0), logits, batch)?;
         Ok(logits.reshape((batch.batch, batch.seq, self.config.vocab))?)
     }
-}
-
-/// Position of every token in its own sequence, from 0; padding counts as position 0.
-pub(crate) fn positions(batch: &Batch, offset: usize) -> Vec<u32> {
-    let row = |start: usize| (0..batch.seq).map(move |i| (offset + i).saturating_sub(start) as u32);
-    batch.starts.iter().flat_map(|&start| row(start)).collect()
 }
 
 /// Shows an activation `[tokens, width]` as `[batch, seq, width]` to a tap that wants it.

@@ -93,6 +93,20 @@ fn what_a_greedy_model_writes_is_greedy() {
     }
 }
 
+#[test]
+fn scores_are_the_same_whatever_stands_beside_them() {
+    let model = golden("qwen2", DType::F32);
+    let together = model
+        .continuation_logprobs(&PREFIX, &continuations(), &mut ())
+        .unwrap();
+    for (wanted, tokens) in together.iter().zip(continuations()) {
+        let alone = model
+            .continuation_logprobs(&PREFIX, &[tokens], &mut ())
+            .unwrap();
+        assert_eq!(&alone[0], wanted);
+    }
+}
+
 /// Doubles the logits it sees.
 struct Twice;
 

@@ -91,6 +91,7 @@ pub fn controlled(vocab: usize, size: Size) -> Config {
         mlp_bias: false,
         qk_norm: false,
         tied: true,
+        form: model::config::Form::default(),
     }
 }
 

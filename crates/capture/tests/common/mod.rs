@@ -107,6 +107,7 @@ pub(crate) fn config() -> Config {
         mlp_bias: false,
         qk_norm: false,
         tied: true,
+        form: model::config::Form::default(),
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn config() -> Config {
         mlp_bias: false,
         qk_norm: false,
         tied: false,
+        form: model::config::Form::default(),
     }
 }
 

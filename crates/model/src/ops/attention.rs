@@ -1,6 +1,6 @@
 //! Grouped-query softmax attention: causal, sliding-window, left-padded, with or without a cache.
 
-use super::{on_slices, tensor};
+use super::{on_slices, softcap, softcap_backward, tensor};
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_transformers::utils::repeat_kv;
 
@@ -13,13 +13,17 @@ pub struct AttentionShape<'a> {
     pub window: Option<usize>,
     /// `[batch]`: first real position of each row.
     pub starts: &'a [usize],
+    /// Factor on the scores, `1/√d_head` as a rule.
+    pub scale: f64,
+    /// Scores s become cap·tanh(s/cap); in the plain form only.
+    pub softcap: Option<f64>,
 }
 
 /// `q [batch, seq, n_heads, d_head]`, `k, v [batch, capacity, n_kv_heads, d_head]` → `[batch * seq, n_heads * d_head]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) -> Result<Tensor> {
     let (batch, seq, n_heads, d_head) = q.dims4()?;
     let kernel = kernel_shape(q, k, shape)?;
-    let fast = on_slices([q, k, v], |[q, k, v]| {
+    let fast = uncapped(shape, [q, k, v], |[q, k, v]| {
         let mut z = vec![0.0; q.len()];
         kernels::attention(&mut z, q, k, v, kernel);
         z
@@ -28,7 +32,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) 
         return tensor(z, &[batch * seq, n_heads * d_head], q);
     }
     let keys = shape.offset + seq;
-    let weights = weights(q, &k.narrow(1, 0, keys)?, shape)?;
+    let weights = softmax(&scores(q, &k.narrow(1, 0, keys)?, shape)?, shape)?;
     let z = weights.matmul(&per_query_head(&v.narrow(1, 0, keys)?, n_heads)?)?;
     z.transpose(1, 2)?
         .contiguous()?
@@ -43,7 +47,7 @@ pub fn attention_backward(
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (batch, seq, n_heads, d_head) = q.dims4()?;
     let kernel = kernel_shape(q, k, shape)?;
-    let fast = on_slices([dz, q, k, v], |[dz, q, k, v]| {
+    let fast = uncapped(shape, [dz, q, k, v], |[dz, q, k, v]| {
         kernels::attention_backward(dz, (q, k, v), kernel)
     });
     if let Some((dq, dk, dv)) = fast {
@@ -53,8 +57,8 @@ pub fn attention_backward(
             tensor(dv, v.dims(), q)?,
         ));
     }
-    let scale = 1.0 / (d_head as f64).sqrt();
-    let weights = weights(q, k, shape)?;
+    let scores = scores(q, k, shape)?;
+    let weights = softmax(&scores, shape)?;
     let dz = dz
         .reshape((batch, seq, n_heads, d_head))?
         .transpose(1, 2)?
@@ -62,7 +66,11 @@ pub fn attention_backward(
     let dv = weights.t()?.matmul(&dz)?;
     let d_weights = dz.matmul(&per_query_head(v, n_heads)?.t()?)?;
     let mean = (&d_weights * &weights)?.sum_keepdim(D::Minus1)?;
-    let d_scores = (weights * d_weights.broadcast_sub(&mean)?)?;
+    let mut d_scores = (weights * d_weights.broadcast_sub(&mean)?)?;
+    if let Some(cap) = shape.softcap {
+        d_scores = softcap_backward(&d_scores, &scores, cap)?;
+    }
+    let scale = shape.scale;
     let dq = (d_scores.matmul(&per_query_head(k, n_heads)?)? * scale)?;
     let queries = q.transpose(1, 2)?.contiguous()?;
     let dk = (d_scores.t()?.matmul(&queries)? * scale)?;
@@ -88,20 +96,40 @@ fn kernel_shape<'a>(
         d_head,
         offset: shape.offset,
         capacity,
-        scale: 1.0 / (d_head as f32).sqrt(),
+        scale: shape.scale as f32,
         window: shape.window,
         starts: shape.starts,
     })
 }
 
-/// Softmax weights `[batch, n_heads, seq, keys]`.
-fn weights(q: &Tensor, k: &Tensor, shape: AttentionShape<'_>) -> Result<Tensor> {
-    let (_, seq, n_heads, d_head) = q.dims4()?;
-    let keys = k.dim(1)?;
+/// [`on_slices`] for scores without a soft cap, which the kernels do not have.
+fn uncapped<const N: usize, R>(
+    shape: AttentionShape<'_>,
+    tensors: [&Tensor; N],
+    body: impl FnOnce([&[f32]; N]) -> R,
+) -> Option<R> {
+    match shape.softcap {
+        None => on_slices(tensors, body),
+        Some(_) => None,
+    }
+}
+
+/// Scores before the mask, `[batch, n_heads, seq, keys]`.
+fn scores(q: &Tensor, k: &Tensor, shape: AttentionShape<'_>) -> Result<Tensor> {
+    let n_heads = q.dim(2)?;
     let queries = q.transpose(1, 2)?.contiguous()?;
-    let scores =
-        (queries.matmul(&per_query_head(k, n_heads)?.t()?)? * (1.0 / (d_head as f64).sqrt()))?;
-    let scores = scores.broadcast_add(&mask(seq, keys, shape, q.dtype(), q.device())?)?;
+    let scores = (queries.matmul(&per_query_head(k, n_heads)?.t()?)? * shape.scale)?;
+    match shape.softcap {
+        Some(cap) => softcap(&scores, cap),
+        None => Ok(scores),
+    }
+}
+
+/// Softmax weights over the keys each query sees, shaped as the scores.
+fn softmax(scores: &Tensor, shape: AttentionShape<'_>) -> Result<Tensor> {
+    let (_, _, seq, keys) = scores.dims4()?;
+    let mask = mask(seq, keys, shape, scores.dtype(), scores.device())?;
+    let scores = scores.broadcast_add(&mask)?;
     let scores = scores
         .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
         .exp()?;

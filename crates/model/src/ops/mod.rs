@@ -4,16 +4,20 @@
 //! the CPU. Candle's own fused softmax, RMS norm and rope have no gradient and do not say so; none is used here.
 
 mod attention;
+mod geglu;
 mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod softcap;
 
 pub use attention::{AttentionShape, attention, attention_backward};
+pub use geglu::{geglu, geglu_backward, gelu_share};
 pub use linear::{bias_gradient, linear, linear_backward, weight_gradient};
 pub use mlp::{swiglu, swiglu_backward};
 pub use norm::{Normed, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_gamma_gradient};
 pub use rope::{Rope, rope};
+pub use softcap::{softcap, softcap_backward};
 
 use candle_core::{Result, Storage, Tensor};
 

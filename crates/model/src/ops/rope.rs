@@ -1,10 +1,10 @@
 //! Rotary position embedding, rotate-half as in Hugging Face.
 
 use super::{Turn, on_slices, tensor};
-use crate::Config;
+use crate::config::Rotation;
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// Cosines and sines of every position, `[max_positions, d_head / 2]`.
+/// Cosines and sines, `[rows, rotary_width / 2]`: one row a position, as a rule.
 #[derive(Debug, Clone)]
 pub struct Rope {
     cos: Tensor,
@@ -12,39 +12,49 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Tables for `positions` positions; angles are computed in f32, as transformers does, unless `dtype` is f64.
-    pub fn new(config: &Config, positions: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let frequencies = config.inverse_frequencies();
+    /// One row of tables for every position with its rotation; angles are computed in f32, as transformers does, unless
+    /// `dtype` is f64.
+    pub fn new<'a>(
+        rows: impl Iterator<Item = (u32, &'a Rotation)>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let exact = dtype == DType::F64;
-        let angle = |p: usize, f: &f64| {
+        let angle = |p: u32, f: f64| {
             if exact {
-                p as f64 * f
+                f64::from(p) * f
             } else {
-                f64::from(p as f32 * *f as f32)
+                f64::from(p as f32 * f as f32)
             }
         };
-        let angles: Vec<f64> = (0..positions)
-            .flat_map(|p| frequencies.iter().map(move |f| angle(p, f)))
-            .collect();
-        let table = |value: fn(f64) -> f64| {
-            let values: Vec<f64> = angles.iter().map(|a| value(*a)).collect();
-            Tensor::from_vec(values, (positions, frequencies.len()), device)?.to_dtype(dtype)
-        };
+        let (mut cos, mut sin, mut n_rows) = (Vec::new(), Vec::new(), 0);
+        for (position, rotation) in rows {
+            for frequency in &rotation.frequencies {
+                let angle = angle(position, *frequency);
+                cos.push(angle.cos() * rotation.factor);
+                sin.push(angle.sin() * rotation.factor);
+            }
+            n_rows += 1;
+        }
+        let pairs = cos.len() / n_rows.max(1);
+        let table = |values| Tensor::from_vec(values, (n_rows, pairs), device)?.to_dtype(dtype);
         Ok(Self {
-            cos: table(f64::cos)?,
-            sin: table(f64::sin)?,
+            cos: table(cos)?,
+            sin: table(sin)?,
         })
-    }
-
-    /// How many positions the tables hold.
-    pub fn positions(&self) -> usize {
-        self.cos.dims()[0]
     }
 }
 
-/// Rotates `x [tokens, n_heads, d_head]` by the angles of `positions [tokens]`.
+/// Rotates `x [tokens, n_heads, d_head]` by the angles of `positions [tokens]`, rows of the tables; dimensions beyond the
+/// tables' width stay as they are.
 pub fn rope(x: &Tensor, positions: &[u32], tables: &Rope, turn: Turn) -> Result<Tensor> {
     let (tokens, n_heads, d_head) = x.dims3()?;
+    let width = 2 * tables.cos.dim(1)?;
+    if width < d_head {
+        let turned = x.narrow(D::Minus1, 0, width)?.contiguous()?;
+        let kept = x.narrow(D::Minus1, width, d_head - width)?;
+        return Tensor::cat(&[rope(&turned, positions, tables, turn)?, kept], D::Minus1);
+    }
     let fast = on_slices([x, &tables.cos, &tables.sin], |[x, cos, sin]| {
         let mut y = x.to_vec();
         kernels::rope::rope(&mut y, positions, (cos, sin), d_head, turn);

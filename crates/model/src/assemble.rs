@@ -1,0 +1,215 @@
+//! From named tensors to a model.
+
+use crate::config::NormNames;
+use crate::norm::Norm;
+use crate::ops;
+use crate::rotary::Rotary;
+use crate::transformer::Layer;
+use crate::{Config, Model, Result};
+use candle_core::{DType, Device, Tensor};
+
+/// Where a weight comes from: its name and shape to a tensor.
+pub(crate) type Source<'a> = dyn FnMut(String, &[usize]) -> Result<Tensor> + 'a;
+
+/// A linear layer: y = x·wᵀ + b.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    /// `[d_out, d_in]`
+    pub(crate) weight: Tensor,
+    /// `[d_out]`
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub(crate) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// The part that writes `d_out` of the outputs.
+    fn rows(&self, start: usize, d_out: usize) -> Result<Self> {
+        let rows = |whole: &Tensor| whole.narrow(0, start, d_out);
+        Ok(Self {
+            weight: rows(&self.weight)?,
+            bias: self.bias.as_ref().map(rows).transpose()?,
+        })
+    }
+}
+
+impl Model {
+    pub(crate) fn build(
+        config: Config,
+        device: &Device,
+        dtype: DType,
+        source: &mut Source<'_>,
+    ) -> Result<Self> {
+        let embed = source(
+            "model.embed_tokens.weight".into(),
+            &[config.vocab, config.d_model],
+        )?;
+        let layers = (0..config.n_layers)
+            .map(|index| Layer::build(&config, index, source))
+            .collect::<Result<_>>()?;
+        let weight = source("model.norm.weight".into(), &[config.d_model])?;
+        let final_norm = Norm::new(weight, &config);
+        let head = [config.vocab, config.d_model];
+        let unembed = (!config.tied)
+            .then(|| source("lm_head.weight".into(), &head))
+            .transpose()?;
+        let rotary = Rotary::new(&config, dtype, device)?;
+        Ok(Self {
+            config,
+            device: device.clone(),
+            dtype,
+            embed,
+            layers,
+            final_norm,
+            unembed,
+            rotary,
+        })
+    }
+}
+
+/// The tensors of one block.
+struct Parts<'a, 'b> {
+    prefix: String,
+    source: &'a mut Source<'b>,
+}
+
+impl Parts<'_, '_> {
+    fn tensor(&mut self, part: &str, shape: &[usize]) -> Result<Tensor> {
+        (self.source)(format!("{}.{part}", self.prefix), shape)
+    }
+
+    fn linear(&mut self, part: &str, d_out: usize, d_in: usize, bias: bool) -> Result<Linear> {
+        let weight = self.tensor(&format!("{part}.weight"), &[d_out, d_in])?;
+        let bias = if bias {
+            Some(self.tensor(&format!("{part}.bias"), &[d_out])?)
+        } else {
+            None
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    /// Linear layers that read the same, with their `d_out`: each a tensor, or rows of the one that `fused` names.
+    fn linears<const N: usize>(
+        &mut self,
+        fused: Option<&str>,
+        parts: [(&str, usize); N],
+        (d_in, bias): (usize, bool),
+    ) -> Result<[Linear; N]> {
+        let mut all = Vec::with_capacity(N);
+        if let Some(fused) = fused {
+            let whole = self.linear(fused, parts.iter().map(|part| part.1).sum(), d_in, bias)?;
+            let mut start = 0;
+            for (_, d_out) in parts {
+                all.push(whole.rows(start, d_out)?);
+                start += d_out;
+            }
+        } else {
+            for (part, d_out) in parts {
+                all.push(self.linear(part, d_out, d_in, bias)?);
+            }
+        }
+        Ok(all.try_into().expect("one layer was pushed for each part"))
+    }
+}
+
+impl Layer {
+    fn build(config: &Config, index: usize, source: &mut Source<'_>) -> Result<Self> {
+        let (d_model, d_mlp) = (config.d_model, config.d_mlp);
+        let (q_width, kv_width) = (
+            config.n_heads * config.d_head,
+            config.n_kv_heads * config.d_head,
+        );
+        let mut parts = Parts {
+            prefix: format!("model.layers.{index}"),
+            source,
+        };
+        let fused = |name| config.form.fused.then_some(name);
+        let [q, k, v] = parts.linears(
+            fused("self_attn.qkv_proj"),
+            [
+                ("self_attn.q_proj", q_width),
+                ("self_attn.k_proj", kv_width),
+                ("self_attn.v_proj", kv_width),
+            ],
+            (d_model, config.qkv_bias),
+        )?;
+        let o = parts.linear("self_attn.o_proj", d_model, q_width, config.output_bias)?;
+        let [gate, up] = parts.linears(
+            fused("mlp.gate_up_proj"),
+            [("mlp.gate_proj", d_mlp), ("mlp.up_proj", d_mlp)],
+            (d_model, config.mlp_bias),
+        )?;
+        let down = parts.linear("mlp.down_proj", d_model, d_mlp, config.mlp_bias)?;
+        let qk_norm = if config.qk_norm {
+            let whole = config.form.qk_norm_whole;
+            let width = |all: usize| if whole { all } else { config.d_head };
+            let q = parts.tensor("self_attn.q_norm.weight", &[width(q_width)])?;
+            let k = parts.tensor("self_attn.k_norm.weight", &[width(kv_width)])?;
+            Some((Norm::new(q, config), Norm::new(k, config)))
+        } else {
+            None
+        };
+        let names = config.form.norms.names();
+        let mut norm = |name: Option<&str>| -> Result<Option<Norm>> {
+            let weight = name.map(|name| parts.tensor(name, &[d_model])).transpose()?;
+            Ok(weight.map(|weight| Norm::new(weight, config)))
+        };
+        Ok(Self {
+            attention_norm: norm(names.attention)?,
+            attention_after: norm(names.attention_after)?,
+            mlp_norm: norm(names.mlp)?,
+            mlp_after: norm(names.mlp_after)?,
+            q,
+            k,
+            v,
+            qk_norm,
+            o,
+            gate,
+            up,
+            down,
+        })
+    }
+
+    pub(crate) fn push_parameters<'a>(
+        &'a mut self,
+        prefix: &str,
+        names: NormNames,
+        all: &mut Vec<(String, &'a mut Tensor)>,
+    ) {
+        let linears = [
+            ("self_attn.q_proj", &mut self.q),
+            ("self_attn.k_proj", &mut self.k),
+            ("self_attn.v_proj", &mut self.v),
+            ("self_attn.o_proj", &mut self.o),
+            ("mlp.gate_proj", &mut self.gate),
+            ("mlp.up_proj", &mut self.up),
+            ("mlp.down_proj", &mut self.down),
+        ];
+        for (part, linear) in linears {
+            all.push((format!("{prefix}.{part}.weight"), &mut linear.weight));
+            all.extend(
+                linear
+                    .bias
+                    .as_mut()
+                    .map(|bias| (format!("{prefix}.{part}.bias"), bias)),
+            );
+        }
+        if let Some((q_norm, k_norm)) = &mut self.qk_norm {
+            all.push((format!("{prefix}.self_attn.q_norm.weight"), &mut q_norm.weight));
+            all.push((format!("{prefix}.self_attn.k_norm.weight"), &mut k_norm.weight));
+        }
+        let norms = [
+            (names.attention, &mut self.attention_norm),
+            (names.attention_after, &mut self.attention_after),
+            (names.mlp, &mut self.mlp_norm),
+            (names.mlp_after, &mut self.mlp_after),
+        ];
+        for (name, norm) in norms {
+            let named = name.zip(norm.as_mut());
+            all.extend(named.map(|(name, norm)| (format!("{prefix}.{name}"), &mut norm.weight)));
+        }
+    }
+}
+
