@@ -64,6 +64,15 @@ impl Codes {
         self.activations.extend_from_slice(&other.activations);
     }
 
+    /// Leaves out the entries of features that are not wanted.
+    pub fn retain(&mut self, wanted: impl Fn(u32) -> bool) {
+        let mut kept = Self::default();
+        for row in 0..self.n_rows() {
+            kept.push_row(self.row(row).filter(|entry| wanted(entry.0)));
+        }
+        *self = kept;
+    }
+
     /// The same entries as a dense matrix `[n_rows, n_features]`.
     pub fn to_dense(&self, n_features: usize) -> Vec<f32> {
         let mut dense = vec![0.0; self.n_rows() * n_features];

@@ -1,8 +1,8 @@
 //! The crosscoder itself: its weights, and what follows from them alone.
 
-use crate::linear::norm;
 use crate::normalizer::Normalizer;
 use crate::rule::{CodeNormalization, Rule};
+use kernels::vector::norm;
 
 /// A sparse dictionary over `n_models` residual streams that share one code.
 ///
@@ -27,8 +27,10 @@ pub struct Crosscoder {
     pub decoder_bias: Vec<Vec<f32>>,
     /// Normaliser of each model.
     pub normalizer: Vec<Normalizer>,
-    /// Smallest rank value that counts as active; negative: never learned.
+    /// Smallest rank value that counts as active; negative: never learned. The smallest of `thresholds` where there are any.
     pub threshold: f32,
+    /// Threshold of each feature `[n_features]` (`jumprelu`); empty: `threshold` is that of all.
+    pub thresholds: Vec<f32>,
     /// Rule it was trained with.
     pub rule: Rule,
     /// How activations are weighed before they are ranked or compared with the threshold.
@@ -69,6 +71,14 @@ impl Crosscoder {
         (0..self.n_features).map(weight).collect()
     }
 
+    /// Smallest rank value at which a feature counts as active.
+    pub fn threshold_of(&self, feature: usize) -> f32 {
+        self.thresholds
+            .get(feature)
+            .copied()
+            .unwrap_or(self.threshold)
+    }
+
     /// Activations of one model in normalised units: `[n_rows, d_model]` → `[n_rows, d_model]`.
     pub fn normalize(&self, model: usize, rows: &[f32]) -> Vec<f32> {
         let width = self.widths[model];
@@ -96,6 +106,7 @@ pub(crate) mod tests {
             decoder_bias: vec![vec![0.0, 1.0], vec![-1.0]],
             normalizer: vec![Normalizer::identity(2), Normalizer::identity(1)],
             threshold: 7.5,
+            thresholds: Vec::new(),
             rule: Rule::BatchTopK { k: 1 },
             code_normalization: CodeNormalization::Crosscoder,
             hook: "resid_post.1".into(),

@@ -2,11 +2,12 @@
 
 use crate::codes::Codes;
 use crate::crosscoder::Crosscoder;
-use crate::linear::{add_scaled, dot, norm, vectorised};
 use crate::rule::{CodeNormalization, Rule, Selection};
-use crate::select;
+use crate::search::{Search, batch_top_k, search};
 use kernels::matmul::{Threads, View, ViewMut, matmul};
+use kernels::vector::{add_scaled, dot, norm, vectorised};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows encoded at a time where rows do not compete: bounds the dense activations held.
 const CHUNK: usize = 1024;
@@ -76,16 +77,15 @@ impl Crosscoder {
         n_rows: usize,
         selection: Selection,
     ) -> Codes {
-        if matches!(self.code_normalization, CodeNormalization::Decoupled { .. }) {
+        if self.code_normalization.is_decoupled() {
             return union(&self.decoupled(readout, x, n_rows, selection));
         }
         let weights = self.rank_weights();
+        let choice = self.choice(selection, self.threshold);
         self.chunks(
-            readout,
-            x,
-            n_rows,
-            self.rows_compete(selection),
-            |activations, rows| self.choose(&activations, &weights, selection, rows),
+            (readout, x, n_rows),
+            choice == Choice::Batch,
+            |input, rows| self.choose(input, rows, &weights, choice),
         )
     }
 
@@ -96,7 +96,7 @@ impl Crosscoder {
         n_rows: usize,
         selection: Selection,
     ) -> Vec<Codes> {
-        if matches!(self.code_normalization, CodeNormalization::Decoupled { .. }) {
+        if self.code_normalization.is_decoupled() {
             self.decoupled(Readout::Joint, x, n_rows, selection)
         } else {
             vec![self.encode(x, n_rows, selection); self.n_models()]
@@ -129,7 +129,7 @@ impl Crosscoder {
             }
             for value in out.iter_mut().skip(place).step_by(features.len()) {
                 let activation = (*value + self.encoder_bias[feature]).max(0.0);
-                *value = if activation * weight > self.threshold.max(0.0) {
+                *value = if activation * weight > self.threshold_of(feature).max(0.0) {
                     activation
                 } else {
                     0.0
@@ -187,74 +187,99 @@ impl Crosscoder {
             .collect()
     }
 
-    /// Whether the code of a row depends on the rows beside it.
-    fn rows_compete(&self, selection: Selection) -> bool {
-        match selection {
-            Selection::BatchTopK => true,
-            Selection::Rule => matches!(self.rule, Rule::BatchTopK { .. }) && self.threshold < 0.0,
-            Selection::Threshold => false,
+    /// How the features of a row are chosen, where `threshold` is the smallest of the learned ones.
+    fn choice(&self, selection: Selection, threshold: f32) -> Choice {
+        match (selection, self.rule) {
+            (Selection::BatchTopK, _) => Choice::Batch,
+            (Selection::Rule, Rule::L1 { .. }) => Choice::Positive,
+            (Selection::Rule, Rule::TopK { .. }) => Choice::Row,
+            (Selection::Rule, rule) if rule.ranks_the_batch() && threshold < 0.0 => Choice::Batch,
+            (Selection::Threshold | Selection::Rule, _) => Choice::Threshold,
         }
     }
 
     /// Encodes in chunks, or all rows at once where they compete.
     fn chunks(
         &self,
-        readout: Readout,
-        x: &[&[f32]],
-        n_rows: usize,
+        (readout, x, n_rows): (Readout, &[&[f32]], usize),
         whole: bool,
-        choose: impl Fn(Vec<f32>, usize) -> Codes,
+        choose: impl Fn(&Input, usize) -> Codes,
     ) -> Codes {
         let step = if whole { n_rows.max(1) } else { CHUNK };
         let mut codes = Codes::default();
         for start in (0..n_rows).step_by(step) {
             let rows = step.min(n_rows - start);
-            codes.append(&choose(self.activations(readout, x, start, rows), rows));
+            codes.append(&choose(&self.input(readout, x, start, rows), rows));
         }
         codes
     }
 
-    /// `σ(Σ_m W_enc^m x^m + b)` of `rows` rows from `start`: `[rows, n_features]`.
-    fn activations(&self, readout: Readout, x: &[&[f32]], start: usize, rows: usize) -> Vec<f32> {
-        let mut out = self.encoder_bias.repeat(rows);
-        for slot in 0..self.n_models() {
-            let Some(source) = readout.source(slot) else {
-                continue;
-            };
+    /// Normalised activations of `rows` rows from `start`, slot by slot.
+    fn input(&self, readout: Readout, x: &[&[f32]], start: usize, rows: usize) -> Input {
+        let slot = |slot: usize| {
+            let source = readout.source(slot)?;
             let width = self.widths[slot];
             assert_eq!(
                 self.widths[source], width,
                 "a readout puts an activation into a slot of another width"
             );
-            let input = self.normalize(slot, &x[source][start * width..(start + rows) * width]);
-            let input = View::new(&input, rows, width, width);
-            let weights = View::new(&self.encoder[slot], width, self.n_features, self.n_features);
-            let out = ViewMut::new(&mut out, rows, self.n_features, self.n_features);
-            matmul(out, true, 1.0, input, weights, Threads::All);
-        }
-        out.par_chunks_mut(self.n_features)
-            .for_each(|row| row.iter_mut().for_each(|value| *value = value.max(0.0)));
-        out
+            let rows = self.normalize(slot, &x[source][start * width..(start + rows) * width]);
+            Some((slot, rows))
+        };
+        (0..self.n_models()).filter_map(slot).collect()
     }
 
-    /// Applies the selection to dense activations `[rows, n_features]`.
-    fn choose(
-        &self,
-        activations: &[f32],
-        weights: &[f32],
-        selection: Selection,
-        rows: usize,
-    ) -> Codes {
-        let k = self.rule.k().unwrap_or(self.n_features);
-        match (selection, self.rule) {
-            (Selection::BatchTopK, _) => select::batch_top_k(activations, weights, rows * k).0,
-            (Selection::Rule, Rule::L1 { .. }) => select::above(activations, weights, 0.0),
-            (Selection::Rule, Rule::TopK { .. }) => select::top_k(activations, weights, k),
-            (Selection::Rule, Rule::BatchTopK { .. }) if self.threshold < 0.0 => {
-                select::batch_top_k(activations, weights, rows * k).0
+    /// Searches the first `n_rows` rows of an input.
+    fn search(&self, input: &Input, n_rows: usize, wanted: &mut Search) {
+        let product = |features: Range<usize>, out: &mut [f32]| {
+            if input.is_empty() {
+                out.fill(0.0);
             }
-            (Selection::Threshold | Selection::Rule, _) => {
-                select::above(activations, weights, self.threshold)
+            for (number, (slot, rows)) in input.iter().enumerate() {
+                let width = self.widths[*slot];
+                let encoder = &self.encoder[*slot][features.start..];
+                matmul(
+                    ViewMut::new(out, n_rows, features.len(), features.len()),
+                    number > 0,
+                    1.0,
+                    View::new(rows, n_rows, width, width),
+                    View::new(encoder, width, features.len(), self.n_features),
+                    Threads::All,
+                );
+            }
+        };
+        let room = (self.encoder_bias.as_slice(), &mut Vec::new());
+        search(&mut [wanted], room, product);
+    }
+
+    /// Codes of an input of `rows` rows.
+    fn choose(&self, input: &Input, rows: usize, weights: &[f32], choice: Choice) -> Codes {
+        let k = self.rule.k().unwrap_or(self.n_features);
+        let above = |threshold: f32| {
+            let mut wanted = Search::above(weights.to_vec(), threshold.max(0.0).next_up(), rows);
+            self.search(input, rows, &mut wanted);
+            wanted.codes(|_, _| true)
+        };
+        match choice {
+            Choice::Positive => above(0.0),
+            Choice::Threshold if self.thresholds.is_empty() => above(self.threshold),
+            Choice::Threshold => {
+                let scale = jump_scale(weights, &self.thresholds);
+                let mut wanted = Search::above(scale, JUMP, rows);
+                self.search(input, rows, &mut wanted);
+                wanted.codes(|feature, activation| {
+                    let feature = feature as usize;
+                    activation * weights[feature] > self.thresholds[feature]
+                })
+            }
+            Choice::Row => {
+                let mut wanted = Search::largest(weights.to_vec(), k, rows);
+                self.search(input, rows, &mut wanted);
+                wanted.codes(|_, _| true)
+            }
+            Choice::Batch => {
+                let run = |n: usize, wanted: &mut Search| self.search(input, n, wanted);
+                batch_top_k((rows, rows * k), weights, None, run).0
             }
         }
     }
@@ -270,23 +295,53 @@ impl Crosscoder {
         let CodeNormalization::Decoupled { thresholds } = &self.code_normalization else {
             return Vec::new();
         };
-        let unset = thresholds.iter().all(|&threshold| threshold < 0.0);
-        let whole = selection == Selection::BatchTopK || unset;
-        let k = self.rule.k().unwrap_or(self.n_features);
+        let largest = thresholds.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let choice = match self.choice(selection, largest) {
+            Choice::Threshold if largest < 0.0 => Choice::Batch,
+            choice => choice,
+        };
         let one = |model: usize| {
             let weights: Vec<f32> = (0..self.n_features)
                 .map(|feature| norm(self.row(model, feature)))
                 .collect();
-            self.chunks(readout, x, n_rows, whole, |activations, rows| {
-                if whole {
-                    select::batch_top_k(&activations, &weights, rows * k).0
-                } else {
-                    select::above(&activations, &weights, thresholds[model])
+            let chosen = |input: &Input, rows: usize| match choice {
+                Choice::Threshold => {
+                    let floor = thresholds[model].max(0.0).next_up();
+                    let mut wanted = Search::above(weights.clone(), floor, rows);
+                    self.search(input, rows, &mut wanted);
+                    wanted.codes(|_, _| true)
                 }
-            })
+                choice => self.choose(input, rows, &weights, choice),
+            };
+            self.chunks((readout, x, n_rows), choice == Choice::Batch, chosen)
         };
         (0..self.n_models()).map(one).collect()
     }
+}
+
+/// Normalised activations of the slots a readout fills: slot and rows `[n_rows, d_model]`.
+type Input = Vec<(usize, Vec<f32>)>;
+
+/// How the features of some rows are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Every positive activation.
+    Positive,
+    /// Rank values above the learned thresholds.
+    Threshold,
+    /// The k largest of every row.
+    Row,
+    /// The k·rows largest of all rows.
+    Batch,
+}
+
+/// Floor of an activation scaled by [`jump_scale`]: a little below what passes, the exact comparison follows.
+pub(crate) const JUMP: f32 = 1.0 - 1e-6;
+
+/// Factors that bring the thresholds of all features to 1.
+pub(crate) fn jump_scale(weights: &[f32], thresholds: &[f32]) -> Vec<f32> {
+    let scale = |(weight, threshold): (&f32, &f32)| weight / threshold.max(1e-30);
+    weights.iter().zip(thresholds).map(scale).collect()
 }
 
 /// Features active in any of several codes of the same rows.

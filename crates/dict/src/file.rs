@@ -2,7 +2,8 @@
 //!
 //! Tensors `encoder.weight [n_models, d_model, n_features]`, `encoder.bias [n_features]`,
 //! `decoder.weight [n_models, n_features, d_model]`, `decoder.bias`, `activation_mean`, `activation_std`
-//! `[n_models, d_model]`, `activation_scale [n_models]` and `threshold []` (`[n_models]` for decoupled codes), all f32.
+//! `[n_models, d_model]`, `activation_scale [n_models]` and `threshold []` (`[n_models]` for decoupled codes, `[n_features]`
+//! for `jumprelu`), all f32.
 //! Where the models' widths differ, every tensor with a width becomes one per model: `encoder.weight.<label>`
 //! `[d_model, n_features]`, and so on. Rule, labels, hook and tokenizer are in the metadata.
 
@@ -52,6 +53,9 @@ impl Crosscoder {
         let thresholds = match &self.code_normalization {
             CodeNormalization::Decoupled { thresholds } => {
                 f32_tensor(vec![n_models], thresholds.clone())
+            }
+            _ if !self.thresholds.is_empty() => {
+                f32_tensor(vec![self.n_features], self.thresholds.clone())
             }
             _ => f32_tensor(vec![], vec![self.threshold]),
         };
@@ -141,9 +145,14 @@ impl Reader<'_> {
         };
         let thresholds = self.file.f32("threshold")?;
         let mut code_normalization = self.entry("code_normalization")?;
+        let mut wanted = 1;
         if let CodeNormalization::Decoupled { thresholds: stored } = &mut code_normalization {
             stored.clone_from(&thresholds);
+            wanted = labels.len();
+        } else if thresholds.len() > 1 {
+            wanted = n_features;
         }
+        self.expect_length("threshold", thresholds.len(), wanted)?;
         let dictionary = Crosscoder {
             encoder: sized("encoder.weight", n_features)?,
             decoder: sized("decoder.weight", n_features)?,
@@ -151,6 +160,11 @@ impl Reader<'_> {
             normalizer: self
                 .normalizer(sized("activation_mean", 1)?, sized("activation_std", 1)?)?,
             threshold: thresholds.iter().copied().fold(f32::INFINITY, f32::min),
+            thresholds: match code_normalization {
+                CodeNormalization::Decoupled { .. } => Vec::new(),
+                _ if thresholds.len() > 1 => thresholds,
+                _ => Vec::new(),
+            },
             rule: self.entry("rule")?,
             hook: self.text("hook")?.to_owned(),
             tokenizer_digest: self.text("tokenizer")?.to_owned(),

@@ -10,8 +10,7 @@
 //! - `file`: [`Crosscoder::save`], [`Crosscoder::load`]
 //! - `foreign`: dictionaries of other programs, [`import_crosscoder_learning`]
 //! - [`Acts`]: the activations of a dictionary's models, several stores as one; [`Filter`]: rows left out
-//! - `select`: the largest of a batch without a sort
-//! - `linear`: the small loops everything is made of
+//! - `search`: the dense product of the encoder, and the largest of its results without a sort
 
 mod acts;
 mod codes;
@@ -20,10 +19,9 @@ mod encode;
 mod file;
 mod filter;
 mod foreign;
-mod linear;
 mod normalizer;
 mod rule;
-mod select;
+mod search;
 mod train;
 
 pub use acts::Acts;
@@ -34,4 +32,6 @@ pub use filter::{Filter, Kept};
 pub use foreign::import_crosscoder_learning;
 pub use normalizer::{Moments, Normalizer};
 pub use rule::{CodeNormalization, Rule, Selection};
-pub use train::{Distance, PUBLISHED_STEPS, Settings, StepReport, Subject, Trainer};
+pub use train::{
+    Block, Distance, PUBLISHED_STEPS, Penalty, Precision, Settings, StepReport, Subject, Trainer,
+};

@@ -24,6 +24,23 @@ pub enum Rule {
         /// Features kept per row on average.
         k: usize,
     },
+    /// Rank values above a learned threshold of each feature; training steers their number towards `k` with the loss
+    /// `λ(L0/k − 1)²`, whose gradient reaches the thresholds through a rectangle of width `bandwidth` (arXiv 2407.14435,
+    /// in the form of `dictionary_learning`).
+    #[serde(rename = "jumprelu")]
+    JumpRelu {
+        /// Features wanted per row on average.
+        k: usize,
+        /// λ.
+        sparsity: f32,
+        /// Width, in rank value, of the window around a threshold in which it has a gradient.
+        bandwidth: f32,
+    },
+    /// `BatchTopK` whose first features must reconstruct alone as well: nested dictionaries in one (arXiv 2503.17547).
+    Matryoshka {
+        /// Features kept per row on average.
+        k: usize,
+    },
 }
 
 impl Rule {
@@ -31,7 +48,10 @@ impl Rule {
     pub fn k(self) -> Option<usize> {
         match self {
             Self::L1 { .. } => None,
-            Self::TopK { k } | Self::BatchTopK { k } => Some(k),
+            Self::TopK { k }
+            | Self::BatchTopK { k }
+            | Self::JumpRelu { k, .. }
+            | Self::Matryoshka { k } => Some(k),
         }
     }
 
@@ -41,6 +61,8 @@ impl Rule {
             Self::L1 { .. } => "l1",
             Self::TopK { .. } => "topk",
             Self::BatchTopK { .. } => "batch-topk",
+            Self::JumpRelu { .. } => "jumprelu",
+            Self::Matryoshka { .. } => "matryoshka",
         }
     }
 
@@ -51,7 +73,22 @@ impl Rule {
             Self::L1 { .. } => self,
             Self::TopK { .. } => Self::TopK { k },
             Self::BatchTopK { .. } => Self::BatchTopK { k },
+            Self::JumpRelu {
+                sparsity,
+                bandwidth,
+                ..
+            } => Self::JumpRelu {
+                k,
+                sparsity,
+                bandwidth,
+            },
+            Self::Matryoshka { .. } => Self::Matryoshka { k },
         }
+    }
+
+    /// Whether training keeps the largest of the whole batch, so that rows compete and a threshold is learned beside it.
+    pub fn ranks_the_batch(self) -> bool {
+        matches!(self, Self::BatchTopK { .. } | Self::Matryoshka { .. })
     }
 }
 
@@ -83,18 +120,34 @@ pub enum CodeNormalization {
 }
 
 impl CodeNormalization {
-    /// Weight of one feature with the given decoder norms, one per model; `joint` is the norm over all of them.
+    /// Whether every model has a code of its own.
+    pub fn is_decoupled(&self) -> bool {
+        matches!(self, Self::Decoupled { .. })
+    }
+
+    /// `[α of the joint norm, α of the sum of norms]`: a weight is their combination, but for [`CodeNormalization::None`].
+    pub(crate) fn shares(&self) -> [f32; 2] {
+        match self {
+            Self::Crosscoder | Self::Decoupled { .. } => [0.0, 1.0],
+            Self::Sae => [1.0, 0.0],
+            Self::Mixed {
+                alpha_sae,
+                alpha_crosscoder,
+            } => [*alpha_sae, *alpha_crosscoder],
+            Self::None => [0.0, 0.0],
+        }
+    }
+
+    /// Weight of one feature with the given decoder norms, one per model.
     pub(crate) fn weight(&self, norms: &[f32]) -> f32 {
         let sum: f32 = norms.iter().sum();
         let joint = norms.iter().map(|norm| norm * norm).sum::<f32>().sqrt();
         match self {
-            Self::Crosscoder | Self::Decoupled { .. } => sum,
-            Self::Sae => joint,
-            Self::Mixed {
-                alpha_sae,
-                alpha_crosscoder,
-            } => alpha_sae * joint + alpha_crosscoder * sum,
             Self::None => 1.0,
+            _ => {
+                let [of_joint, of_sum] = self.shares();
+                of_joint * joint + of_sum * sum
+            }
         }
     }
 }
@@ -106,7 +159,7 @@ pub enum Selection {
     Threshold,
     /// The training rule over the rows given: `n_rows · k` largest rank values.
     BatchTopK,
-    /// What the rule prescribes at inference: all positive (`l1`), `k` per row (`topk`), the threshold (`batch-topk`).
+    /// What the rule prescribes at inference: all positive (`l1`), `k` per row (`topk`), the thresholds (the others).
     #[default]
     Rule,
 }

@@ -258,6 +258,7 @@ pub(crate) mod tests {
             decoder_bias: vec![vec![0.5, 0.5], vec![-1.0, 0.0]],
             normalizer: vec![normalizer([1.0, 0.0], 2.0), normalizer([0.0, 0.0], 4.0)],
             threshold: 0.0,
+            thresholds: Vec::new(),
             rule: Rule::L1 { sparsity: 1.0 },
             code_normalization: CodeNormalization::Crosscoder,
             hook: "resid_post.1".into(),

@@ -67,7 +67,10 @@ impl Panels {
         assert!(columns <= stride, "rows overlap");
         (self.rows, self.columns) = (rows, columns);
         self.values.resize(rows * columns, 0.0);
-        let panels = self.values.par_chunks_mut((PANEL * rows).max(1)).enumerate();
+        let panels = self
+            .values
+            .par_chunks_mut((PANEL * rows).max(1))
+            .enumerate();
         panels.for_each(|(panel, out)| {
             let width = out.len() / rows;
             let source = values.chunks(stride);
@@ -116,17 +119,26 @@ impl Panels {
     ) {
         let (n_rows, columns) = (self.rows, self.columns);
         assert!(rows.len() == n_rows * columns && wanted.len() == n_rows);
-        let panels = self.values.par_chunks_mut((PANEL * n_rows).max(1)).enumerate();
+        let panels = self
+            .values
+            .par_chunks_mut((PANEL * n_rows).max(1))
+            .enumerate();
         panels.for_each(|(panel, out)| {
             let width = out.len() / n_rows;
             let first = panel * PANEL;
             for (part, range) in parts.iter().enumerate() {
-                let inside = range.start.clamp(first, first + width)..range.end.clamp(first, first + width);
-                let lines = out.chunks_exact_mut(width).zip(rows.chunks_exact(columns)).enumerate();
+                let inside =
+                    range.start.clamp(first, first + width)..range.end.clamp(first, first + width);
+                let lines = out
+                    .chunks_exact_mut(width)
+                    .zip(rows.chunks_exact(columns))
+                    .enumerate();
                 for (row, (out, line)) in lines.filter(|(row, _)| wanted[*row]) {
                     let scale = factor(row, part);
                     let out = &mut out[inside.start - first..inside.end - first];
-                    out.iter_mut().zip(&line[inside.clone()]).for_each(|(out, x)| *out += scale * x);
+                    out.iter_mut()
+                        .zip(&line[inside.clone()])
+                        .for_each(|(out, x)| *out += scale * x);
                 }
             }
         });
@@ -135,12 +147,20 @@ impl Panels {
     /// Sets a range of columns of some rows to 0.
     pub fn clear(&mut self, rows: &Range<usize>, columns: &Range<usize>) {
         let (n_rows, all) = (self.rows, self.columns);
-        assert!(rows.end <= n_rows && columns.end <= all, "a range outside its matrix");
+        assert!(
+            rows.end <= n_rows && columns.end <= all,
+            "a range outside its matrix"
+        );
         for (panel, out) in self.values.chunks_mut((PANEL * n_rows).max(1)).enumerate() {
             let width = out.len() / n_rows;
             let first = panel * PANEL;
-            let inside = columns.start.clamp(first, first + width)..columns.end.clamp(first, first + width);
-            for row in out.chunks_exact_mut(width).skip(rows.start).take(rows.len()) {
+            let inside =
+                columns.start.clamp(first, first + width)..columns.end.clamp(first, first + width);
+            for row in out
+                .chunks_exact_mut(width)
+                .skip(rows.start)
+                .take(rows.len())
+            {
                 row[inside.start - first..inside.end - first].fill(0.0);
             }
         }
@@ -197,10 +217,16 @@ pub fn gather(
     add: bool,
 ) -> f64 {
     let columns = out.rows;
-    assert_eq!((entries.starts.len(), touched.len()), (columns + 1, columns));
+    assert_eq!(
+        (entries.starts.len(), touched.len()),
+        (columns + 1, columns)
+    );
     assert_eq!(out.columns, source.columns);
     let (out_panel, source_panel) = (PANEL * columns.max(1), PANEL * source.rows.max(1));
-    let panels = out.values.par_chunks_mut(out_panel).zip(source.values.par_chunks(source_panel));
+    let panels = out
+        .values
+        .par_chunks_mut(out_panel)
+        .zip(source.values.par_chunks(source_panel));
     let sums: Vec<Vec<f64>> = panels
         .map(|(out, source)| {
             let width = out.len() / columns;
@@ -289,12 +315,17 @@ pub fn scan(
     vectorised(|| {
         for (part, product) in product.chunks(TEST).enumerate() {
             let start = part * TEST;
-            let (bias, scale) = (&bias[start..][..product.len()], &scale[start..][..product.len()]);
+            let (bias, scale) = (
+                &bias[start..][..product.len()],
+                &scale[start..][..product.len()],
+            );
             let any = product
                 .iter()
                 .zip(bias)
                 .zip(scale)
-                .fold(false, |any, ((x, bias), scale)| any | ((x + bias) * scale >= floor));
+                .fold(false, |any, ((x, bias), scale)| {
+                    any | ((x + bias) * scale >= floor)
+                });
             if !any {
                 continue;
             }
@@ -339,7 +370,12 @@ pub fn adam_rows(
     let tasks = weights.par_chunks_mut(size).zip(moments).enumerate();
     tasks.for_each(|(block, (weights, (first, second)))| {
         vectorised(|| {
-            update_block([weights, first, second], (block * UPDATE_ROWS, gradient), reach, options);
+            update_block(
+                [weights, first, second],
+                (block * UPDATE_ROWS, gradient),
+                reach,
+                options,
+            );
         });
     });
 }
@@ -364,7 +400,10 @@ fn update_block(
             for (panel, weights) in weights.chunks_mut(PANEL).enumerate() {
                 let width = weights.len();
                 let from = panel * PANEL * gradient.rows + row * width;
-                let moments = (&mut first[panel * PANEL..][..width], &mut second[panel * PANEL..][..width]);
+                let moments = (
+                    &mut first[panel * PANEL..][..width],
+                    &mut second[panel * PANEL..][..width],
+                );
                 factors.update(weights, moments, &gradient.values[from..from + width]);
             }
         } else if reach.ages[row] < reach.rest {
@@ -391,15 +430,25 @@ impl Factors {
             options,
             decay: [options.beta1, options.beta2].map(|beta| power(beta, age + 1) as f32),
             scale: [
-                (f64::from(options.learning_rate) / (1.0 - power(options.beta1, options.step))) as f32,
+                (f64::from(options.learning_rate) / (1.0 - power(options.beta1, options.step)))
+                    as f32,
                 (1.0 / (1.0 - power(options.beta2, options.step))) as f32,
             ],
         }
     }
 
     #[inline(always)]
-    fn update(self, weights: &mut [f32], (first, second): (&mut [f32], &mut [f32]), gradient: &[f32]) {
-        let Self { options, decay: [decay1, decay2], scale: [rate, scale] } = self;
+    fn update(
+        self,
+        weights: &mut [f32],
+        (first, second): (&mut [f32], &mut [f32]),
+        gradient: &[f32],
+    ) {
+        let Self {
+            options,
+            decay: [decay1, decay2],
+            scale: [rate, scale],
+        } = self;
         let (new1, new2) = (1.0 - options.beta1, 1.0 - options.beta2);
         for (((weight, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
             let g = g * options.gradient_scale;
@@ -411,7 +460,11 @@ impl Factors {
 
     #[inline(always)]
     fn coast(self, weights: &mut [f32], first: &[f32], second: &[f32]) {
-        let Self { options, decay: [decay1, decay2], scale: [rate, scale] } = self;
+        let Self {
+            options,
+            decay: [decay1, decay2],
+            scale: [rate, scale],
+        } = self;
         for ((weight, m), v) in weights.iter_mut().zip(first).zip(second) {
             *weight -= rate * (decay1 * m) / ((decay2 * v * scale).sqrt() + options.epsilon);
         }
@@ -490,12 +543,20 @@ mod tests {
     fn parts_of_rows_are_added_and_cleared() {
         let (values, mut panels) = panels(2, 100, 0);
         let ones = vec![1.0; 200];
-        panels.add_rows(&ones, &[0..70, 70..100], &[true, false], |row, part| (10 * row + part + 1) as f32);
-        assert_eq!([panels.row(0)[69], panels.row(0)[70]], [values[69] + 1.0, values[70] + 2.0]);
+        panels.add_rows(&ones, &[0..70, 70..100], &[true, false], |row, part| {
+            (10 * row + part + 1) as f32
+        });
+        assert_eq!(
+            [panels.row(0)[69], panels.row(0)[70]],
+            [values[69] + 1.0, values[70] + 2.0]
+        );
         assert_eq!(panels.row(1), values[100..]);
         panels.keep_columns(&(60..71));
         let kept: Vec<bool> = panels.row(1).iter().map(|x| *x != 0.0).collect();
-        assert!(kept.iter().enumerate().all(|(column, kept)| *kept == ((60..71).contains(&column) && values[100 + column] != 0.0)));
+        assert!(
+            kept.iter().enumerate().all(|(column, kept)| *kept
+                == ((60..71).contains(&column) && values[100 + column] != 0.0))
+        );
     }
 
     #[test]
@@ -503,13 +564,25 @@ mod tests {
         const COLUMNS: usize = 70;
         const ROWS: usize = 5;
         let start: Vec<f32> = (0..ROWS * COLUMNS).map(value).collect();
-        let mut dense = [start.clone(), vec![0.0; start.len()], vec![0.0; start.len()]];
+        let mut dense = [
+            start.clone(),
+            vec![0.0; start.len()],
+            vec![0.0; start.len()],
+        ];
         let mut sparse = dense.clone();
         let mut ages = [0u32; ROWS];
         for step in 1..=900u32 {
             // Row 0 always, row 1 every third step, row 2 until step 20, row 3 at steps 5 and 700, row 4 never.
-            let touched = [true, step % 3 == 0, step < 20, step == 5 || step == 700, false];
-            let mut gradient: Vec<f32> = (0..start.len()).map(|i| value(i + 77 * step as usize)).collect();
+            let touched = [
+                true,
+                step % 3 == 0,
+                step < 20,
+                step == 5 || step == 700,
+                false,
+            ];
+            let mut gradient: Vec<f32> = (0..start.len())
+                .map(|i| value(i + 77 * step as usize))
+                .collect();
             for (row, gradient) in gradient.chunks_mut(COLUMNS).enumerate() {
                 if !touched[row] {
                     gradient.fill(0.0);
@@ -529,15 +602,26 @@ mod tests {
             let mut panels = Panels::default();
             panels.fill(&gradient, ROWS, COLUMNS, COLUMNS);
             let [w, m, v] = &mut sparse;
-            let reach = Reach { touched: &touched, ages: &ages, rest: 192 };
+            let reach = Reach {
+                touched: &touched,
+                ages: &ages,
+                rest: 192,
+            };
             adam_rows([w, m, v], &panels, reach, options);
             for (age, touched) in ages.iter_mut().zip(touched) {
                 *age = if touched { 0 } else { *age + 1 };
             }
             for (place, (a, b)) in sparse[0].iter().zip(&dense[0]).enumerate() {
-                assert!((a - b).abs() < 1e-6, "step {step}, row {}: {a}, not {b}", place / COLUMNS);
+                assert!(
+                    (a - b).abs() < 1e-6,
+                    "step {step}, row {}: {a}, not {b}",
+                    place / COLUMNS
+                );
             }
         }
-        assert!(ages[2] > 192 && ages[3] > 192, "the test should cover rows at rest");
+        assert!(
+            ages[2] > 192 && ages[3] > 192,
+            "the test should cover rows at rest"
+        );
     }
 }

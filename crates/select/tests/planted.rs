@@ -50,6 +50,7 @@ impl Folder {
             decoder_bias: vec![vec![0.0]; 2],
             normalizer: vec![Normalizer::identity(1), Normalizer::identity(1)],
             threshold: 0.0,
+            thresholds: Vec::new(),
             rule: Rule::BatchTopK { k: 4 },
             code_normalization: CodeNormalization::Crosscoder,
             hook: "resid_post.0".into(),

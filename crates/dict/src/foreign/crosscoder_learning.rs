@@ -66,6 +66,7 @@ pub fn import_crosscoder_learning(directory: &Path, labels: &[String]) -> Result
         decoder_bias: split("decoder.bias", d_model)?,
         normalizer: normalizers(&file, n_models, d_model)?,
         threshold: thresholds.iter().copied().fold(f32::INFINITY, f32::min),
+        thresholds: Vec::new(),
         rule: rule(&file, &config)?,
         code_normalization,
         hook: String::new(),

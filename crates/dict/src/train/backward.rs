@@ -1,220 +1,265 @@
 //! Gradients of one batch, derived by hand.
 //!
-//! With `g = ∂L/∂x̂` `[n_rows, d_total]`, activations f, penalty `p = λ/n_rows` and `w_k = Σ_m‖d_k^m‖₂`, for every (row, feature)
-//! that was kept, `df = ⟨g, d_k⟩ + p·w_k` and
+//! With `g = ∂L/∂x̂` and `df = ∂L/∂f` of every entry (row, feature) that was kept, both from the forward pass,
 //!
 //! ```text
-//! ∂L/∂d_k^m = Σ_rows f·g^m + p·Σ_rows f · d_k^m/‖d_k^m‖     ∂L/∂W_k = Σ_rows df·x     ∂L/∂b_k = Σ_rows df
+//! ∂L/∂d_k^m = Σ_rows f·g^m + ∂L/∂w_k · ∂w_k/∂d_k^m     ∂L/∂W_k = Σ_rows df·x     ∂L/∂b_k = Σ_rows df
 //! ```
 //!
-//! Which features were kept is held constant, as everywhere in the literature. Rows of features that did not fire have
-//! gradient 0 and are never read.
-
-#![expect(
-    clippy::inline_always,
-    reason = "only what is inlined into `vectorised` uses its instructions"
-)]
+//! Which features were kept is held constant, as everywhere in the literature. The sums walk the entries feature by feature
+//! and the batch panel by panel; rows of features that did not fire are never touched.
 
 use super::forward::{column_sums, is_dense};
 use super::parameters::{Layout, Parameters};
-use crate::codes::{Codes, Columns};
-use crate::linear::{add_scaled, dot, norm, vectorised};
-use kernels::{matmul_nt, matmul_tn};
-use rayon::prelude::*;
+use super::part::{Columns, Part};
+use super::partition::Partition;
+use crate::rule::CodeNormalization;
+use kernels::matmul_tn;
+use kernels::sparse::{Panels, Sparse, gather};
 
-/// Features handled by one task.
-const FEATURES: usize = 16;
+/// Gradients of all parameters; rows of features that are not touched mean nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Gradients {
+    /// `[n_features, d_total]`.
+    pub(super) encoder: Panels,
+    /// `[n_features, d_total]`.
+    pub(super) decoder: Panels,
+    /// `[n_features]`.
+    pub(super) encoder_bias: Vec<f32>,
+    /// `[d_total]`.
+    pub(super) decoder_bias: Vec<f32>,
+    /// `[n_features]`; empty without thresholds.
+    pub(super) thresholds: Vec<f32>,
+    /// Features with a gradient `[n_features]`.
+    pub(super) touched: Vec<bool>,
+    /// ‖gradient‖₂ over all parameters.
+    pub(super) norm: f64,
+}
 
 /// What the gradients are computed from.
-pub(super) struct Batch<'a> {
-    /// Weights of the forward pass.
+#[derive(Clone, Copy)]
+pub(super) struct Backward<'a> {
     pub(super) parameters: &'a Parameters,
-    /// Where the models lie within a row.
     pub(super) layout: &'a Layout,
+    pub(super) partition: Partition<'a>,
     /// Normalised activations `[n_rows, d_total]`.
     pub(super) x: &'a [f32],
-    /// Gradient of the loss with respect to the reconstruction `[n_rows, d_total]`.
+    /// What the forward pass left: `[n_rows, n_outputs, d_total]`.
     pub(super) output: &'a [f32],
-    /// `λ / n_rows` of the penalty; 0 without one.
-    pub(super) penalty: f32,
+    pub(super) n_outputs: usize,
+    /// ∂L/∂w of each feature, by part; empty without a penalty.
+    pub(super) by_weight: &'a [Vec<f32>],
+    pub(super) normalization: &'a CodeNormalization,
+    /// `‖d_k^m‖₂` `[n_features, n_models]`.
+    pub(super) norms: &'a [f32],
 }
 
-/// Gradients of everything, overwriting what `gradients` holds.
-pub(super) fn gradients(batch: &Batch<'_>, codes: &Codes, gradients: &mut Parameters) {
-    if is_dense(codes, batch.parameters.encoder_bias.len()) {
-        dense(batch, codes, gradients);
-    } else {
-        sparse(
-            batch,
-            &codes.by_feature(batch.parameters.encoder_bias.len()),
-            gradients,
-            true,
+/// Dead features that reconstruct a residual, and the gradient of their reconstruction `[n_rows, d_total]`.
+pub(super) type Revival<'a> = Option<(&'a Part, &'a [f32])>;
+
+/// Panels kept from step to step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Room {
+    x: Panels,
+    output: Panels,
+}
+
+impl Backward<'_> {
+    /// Gradients of everything.
+    pub(super) fn run(
+        &self,
+        parts: &[Part],
+        revival: Revival<'_>,
+        room: &mut Room,
+        out: &mut Gradients,
+    ) {
+        let n_features = self.parameters.encoder_bias.len();
+        out.begin(
+            n_features,
+            self.layout.d_total,
+            parts.iter().chain(revival.map(|(part, _)| part)),
         );
-    }
-    let bias = column_sums(batch.output, batch.layout.d_total);
-    gradients
-        .decoder_bias
-        .iter_mut()
-        .zip(bias)
-        .for_each(|(gradient, sum)| *gradient = sum as f32);
-}
-
-/// Gradients of the rows of active features; of the others they are set to 0 (`clear`) or left as they are.
-pub(super) fn sparse(
-    batch: &Batch<'_>,
-    columns: &Columns,
-    gradients: &mut Parameters,
-    clear: bool,
-) {
-    let d_total = batch.layout.d_total;
-    let encoder = gradients.encoder.par_chunks_mut(d_total);
-    let decoder = gradients.decoder.par_chunks_mut(d_total);
-    let rows = encoder
-        .zip(decoder)
-        .zip(&mut gradients.encoder_bias)
-        .with_min_len(FEATURES)
-        .enumerate();
-    rows.for_each(|(feature, ((encoder, decoder), bias))| {
-        if !columns.fires(feature) && !clear {
-            return;
-        }
-        encoder.fill(0.0);
-        decoder.fill(0.0);
-        *bias = 0.0;
-        if columns.fires(feature) {
-            *bias = vectorised(|| one_feature(batch, columns, feature, (encoder, decoder)));
-        }
-    });
-}
-
-/// Adds up one feature's encoder and decoder gradients `[d_total]`; returns that of its bias.
-#[inline(always)]
-fn one_feature(
-    batch: &Batch<'_>,
-    columns: &Columns,
-    feature: usize,
-    out: (&mut [f32], &mut [f32]),
-) -> f32 {
-    let (encoder, decoder) = out;
-    let d_total = batch.layout.d_total;
-    let weights = &batch.parameters.decoder[feature * d_total..][..d_total];
-    let extra = if batch.penalty > 0.0 {
-        batch.penalty * batch.layout.norms(weights).sum::<f32>()
-    } else {
-        0.0
-    };
-    let (mut bias, mut total) = (0.0, 0.0);
-    for (row, activation) in columns.feature(feature) {
-        let output = &batch.output[row as usize * d_total..][..d_total];
-        let through = dot(output, weights) + extra;
-        add_scaled(decoder, activation, output);
-        add_scaled(
-            encoder,
-            through,
-            &batch.x[row as usize * d_total..][..d_total],
+        let square = if is_dense(parts, n_features) && revival.is_none() {
+            self.dense(&parts[0], out);
+            None
+        } else {
+            self.sparse(parts, revival, room, out)
+        };
+        let sums = column_sums(
+            self.output,
+            self.layout.d_total,
+            self.n_outputs * self.layout.d_total,
         );
-        bias += through;
-        total += activation;
+        out.decoder_bias = sums.into_iter().map(|sum| sum as f32).collect();
+        let changed = self.add_norm_gradients(out) | self.constrain(out);
+        out.norm = out.total(square.filter(|_| !changed), self.partition, self.layout);
     }
-    if batch.penalty > 0.0 {
-        add_norm_gradient(batch.layout, weights, batch.penalty * total, decoder);
-    }
-    bias
-}
 
-/// Adds `scale · ∂(Σ_m‖d^m‖)/∂d` to `out`.
-#[inline(always)]
-fn add_norm_gradient(layout: &Layout, weights: &[f32], scale: f32, out: &mut [f32]) {
-    for model in &layout.models {
-        let part = &weights[model.clone()];
-        let length = norm(part);
-        if length > 0.0 {
-            add_scaled(&mut out[model.clone()], scale / length, part);
+    /// Sums over entries; Σ of squares of both matrices where it is known.
+    fn sparse(
+        &self,
+        parts: &[Part],
+        revival: Revival<'_>,
+        room: &mut Room,
+        out: &mut Gradients,
+    ) -> Option<f64> {
+        let (n_rows, d_total) = (self.x.len() / self.layout.d_total, self.layout.d_total);
+        room.x.fill(self.x, n_rows, d_total, d_total);
+        let mut square = 0.0;
+        for (number, part) in parts.iter().enumerate() {
+            let start = part.output * d_total;
+            room.output.fill(
+                &self.output[start..],
+                n_rows,
+                d_total,
+                self.n_outputs * d_total,
+            );
+            if part.range != (0..d_total) {
+                room.output.keep_columns(&part.range);
+            }
+            square += add_part(part, room, number > 0, out);
         }
+        if let Some((part, output)) = revival {
+            room.output.fill(output, n_rows, d_total, d_total);
+            add_part(part, room, true, out);
+        }
+        (parts.len() == 1 && revival.is_none()).then_some(square)
     }
-}
 
-/// The same gradients by dense products, for codes that are not sparse yet.
-fn dense(batch: &Batch<'_>, codes: &Codes, gradients: &mut Parameters) {
-    let (n_rows, d_total) = (codes.n_rows(), batch.layout.d_total);
-    let n_features = batch.parameters.encoder_bias.len();
-    let activations = codes.to_dense(n_features);
-    let through = through_code(batch, &activations);
-    matmul_tn(
-        &mut gradients.decoder,
-        &activations,
-        batch.output,
-        (n_features, d_total, n_rows),
-    );
-    matmul_tn(
-        &mut gradients.encoder,
-        &through,
-        batch.x,
-        (n_features, d_total, n_rows),
-    );
-    let bias = column_sums(&through, n_features);
-    gradients
-        .encoder_bias
-        .iter_mut()
-        .zip(bias)
-        .for_each(|(gradient, sum)| *gradient = sum as f32);
-    if batch.penalty > 0.0 {
-        let totals = column_sums(&activations, n_features);
-        let rows = gradients
-            .decoder
-            .par_chunks_mut(d_total)
-            .zip(batch.parameters.decoder.par_chunks(d_total));
-        rows.zip(totals).for_each(|((out, weights), total)| {
-            vectorised(|| {
-                add_norm_gradient(batch.layout, weights, batch.penalty * total as f32, out);
-            });
-        });
+    /// The same sums by dense products, for codes that are not sparse yet.
+    fn dense(&self, part: &Part, out: &mut Gradients) {
+        let (n_features, d_total) = (self.parameters.encoder_bias.len(), self.layout.d_total);
+        let columns = Columns::of(part, n_features);
+        out.add_bias(&columns);
+        let shape = (n_features, d_total, part.codes.n_rows());
+        let mut rows = vec![0.0; n_features * d_total];
+        matmul_tn(
+            &mut rows,
+            &part.codes.to_dense(n_features),
+            self.output,
+            shape,
+        );
+        out.decoder.fill(&rows, n_features, d_total, d_total);
+        matmul_tn(&mut rows, &part.dense_through(n_features), self.x, shape);
+        out.encoder.fill(&rows, n_features, d_total, d_total);
     }
-}
 
-/// df `[n_rows, n_features]`: the gradient with respect to each active pre-activation, 0 elsewhere.
-fn through_code(batch: &Batch<'_>, activations: &[f32]) -> Vec<f32> {
-    let n_features = batch.parameters.encoder_bias.len();
-    let n_rows = activations.len() / n_features;
-    let mut through = vec![0.0; activations.len()];
-    matmul_nt(
-        &mut through,
-        batch.output,
-        &batch.parameters.decoder,
-        (n_rows, n_features, batch.layout.d_total),
-    );
-    let extra: Vec<f32> = match batch.penalty {
-        0.0 => vec![0.0; n_features],
-        penalty => batch
-            .parameters
-            .rank_weights(batch.layout)
-            .iter()
-            .map(|weight| penalty * weight)
-            .collect(),
-    };
-    let rows = through
-        .par_chunks_mut(n_features)
-        .zip(activations.par_chunks(n_features));
-    rows.for_each(|(through, activations)| {
-        for ((through, activation), extra) in through.iter_mut().zip(activations).zip(&extra) {
-            *through = if *activation > 0.0 {
-                *through + extra
-            } else {
-                0.0
+    /// Adds `∂L/∂w_k · ∂w_k/∂d_k`, with `∂w/∂d^m = α_sum·d^m/‖d^m‖ + α_joint·d^m/‖d‖`. Returns whether there was any.
+    fn add_norm_gradients(&self, out: &mut Gradients) -> bool {
+        let n_models = self.layout.models.len();
+        let [of_joint, of_sum] = self.normalization.shares();
+        for (part, by_weight) in self.by_weight.iter().enumerate() {
+            let only = self.normalization.is_decoupled().then_some(part);
+            let factor = |feature: usize, model: usize| {
+                let norms = &self.norms[feature * n_models..][..n_models];
+                if only.is_some_and(|only| only != model) || norms[model] <= 0.0 {
+                    return 0.0;
+                }
+                let joint = norms.iter().map(|norm| norm * norm).sum::<f32>().sqrt();
+                by_weight[feature] * (of_sum / norms[model] + of_joint / joint)
             };
+            let models = &self.layout.models;
+            out.decoder
+                .add_rows(&self.parameters.decoder, models, &out.touched, factor);
         }
-    });
-    through
+        !self.by_weight.is_empty()
+    }
+
+    /// Takes the gradient from what a mask holds at 0, and gives tied rows one gradient. Returns whether there was any.
+    fn constrain(&self, out: &mut Gradients) -> bool {
+        if self.partition.is_masked() {
+            for (features, block) in self.partition.blocks() {
+                let models = self.layout.models.iter().enumerate();
+                for (_, range) in models.filter(|(model, _)| !block.holds(*model)) {
+                    out.encoder.clear(&features, range);
+                    out.decoder.clear(&features, range);
+                }
+            }
+        }
+        if self.partition.is_tied() {
+            let tied = self.partition.tied(out.touched.len());
+            let wanted: Vec<bool> = tied.iter().zip(&out.touched).map(|(a, b)| a & b).collect();
+            out.decoder
+                .change_rows(&wanted, |_, row| Partition::tie(row, self.layout));
+        }
+        self.partition.is_masked() || self.partition.is_tied()
+    }
 }
 
-/// ‖gradient‖₂ over all parameters.
-pub(super) fn gradient_norm(gradients: &Parameters) -> f64 {
-    const VALUES: usize = 1 << 14;
-    let mut total = 0.0;
-    for (_, values) in gradients.parts() {
-        let square = |part: &[f32]| vectorised(|| f64::from(dot(part, part)));
-        let parts: Vec<f64> = values.par_chunks(VALUES).map(square).collect();
-        total += parts.iter().sum::<f64>();
+/// Adds the sums of one part; Σ of squares of what is written.
+fn add_part(part: &Part, room: &Room, add: bool, out: &mut Gradients) -> f64 {
+    let columns = Columns::of(part, out.touched.len());
+    out.add_bias(&columns);
+    let sparse = |values| Sparse {
+        starts: &columns.starts,
+        rows: &columns.rows,
+        values,
+    };
+    let Gradients {
+        encoder,
+        decoder,
+        touched,
+        ..
+    } = out;
+    gather(
+        decoder,
+        sparse(&columns.activations),
+        &room.output,
+        touched,
+        add,
+    ) + gather(encoder, sparse(&columns.through), &room.x, touched, add)
+}
+
+impl Gradients {
+    /// Room for everything, and which features the parts touch.
+    fn begin<'a>(
+        &mut self,
+        n_features: usize,
+        d_total: usize,
+        parts: impl Iterator<Item = &'a Part>,
+    ) {
+        if self.encoder.rows() != n_features || self.encoder.columns() != d_total {
+            self.encoder = Panels::zeros(n_features, d_total);
+            self.decoder = Panels::zeros(n_features, d_total);
+        }
+        self.touched.clear();
+        self.touched.resize(n_features, false);
+        for part in parts {
+            part.codes
+                .features
+                .iter()
+                .for_each(|&feature| self.touched[feature as usize] = true);
+        }
+        self.encoder_bias.clear();
+        self.encoder_bias.resize(n_features, 0.0);
     }
-    total.sqrt()
+
+    fn add_bias(&mut self, columns: &Columns) {
+        for (feature, bias) in self.encoder_bias.iter_mut().enumerate() {
+            *bias += columns.through[columns.entries(feature)]
+                .iter()
+                .sum::<f32>();
+        }
+    }
+
+    /// ‖gradient‖₂; `square` is that of encoder and decoder where it is known. A tied row counts once.
+    fn total(&self, square: Option<f64>, partition: Partition<'_>, layout: &Layout) -> f64 {
+        let square = square.unwrap_or_else(|| {
+            let mut decoder = self.decoder.sum_of_squares(&self.touched);
+            if partition.is_tied() {
+                let tied = partition.tied(self.touched.len());
+                let counted: Vec<bool> =
+                    tied.iter().zip(&self.touched).map(|(a, b)| a & b).collect();
+                let copies = layout.models.len() as f64;
+                decoder -= self.decoder.sum_of_squares(&counted) * (1.0 - 1.0 / copies);
+            }
+            decoder + self.encoder.sum_of_squares(&self.touched)
+        });
+        let small = [&self.encoder_bias, &self.decoder_bias, &self.thresholds];
+        let squares = small
+            .into_iter()
+            .flatten()
+            .map(|&value| f64::from(value).powi(2));
+        (square + squares.sum::<f64>()).sqrt()
+    }
 }

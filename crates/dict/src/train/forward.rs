@@ -1,4 +1,7 @@
-//! Activations, reconstruction and loss of one batch.
+//! Reconstruction, loss, and the gradient of every activation of one batch.
+//!
+//! Everything about a row is done while its decoder rows are in cache: its errors e, the loss, ∂L/∂x̂, and ∂L/∂f of its
+//! active features.
 
 #![expect(
     clippy::inline_always,
@@ -6,168 +9,304 @@
 )]
 
 use super::parameters::{Layout, Parameters};
+use super::part::Part;
 use super::settings::Distance;
 use crate::codes::Codes;
-use crate::linear::{add_scaled, dot, vectorised};
-use kernels::matmul::matmul_nt;
-use kernels::matmul_nn;
+use kernels::vector::{add_scaled, dot, vectorised};
+use kernels::{matmul_nn, matmul_nt};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Rows summed by one task: fixed, so that no sum depends on the number of threads.
-pub(super) const ROWS: usize = 64;
+/// Rows handled by one task: fixed, so that no sum depends on the number of threads.
+pub(super) const ROWS: usize = 32;
 /// Above this share of active entries the dense products are faster than the sparse loops.
 const DENSE_SHARE: f64 = 0.125;
 
 /// Whether so many codes are active that dense products are faster.
-pub(super) fn is_dense(codes: &Codes, n_features: usize) -> bool {
+pub(super) fn is_dense(parts: &[Part], n_features: usize) -> bool {
+    let [Part { codes, .. }] = parts else {
+        return false;
+    };
     codes.len() as f64 > DENSE_SHARE * (codes.n_rows() * n_features) as f64
 }
 
-/// `σ(x·W_encᵀ + b)`: `[n_rows, d_total]` → `[n_rows, n_features]`.
-pub(super) fn activations(parameters: &Parameters, x: &[f32], d_total: usize, out: &mut Vec<f32>) {
-    let (n_rows, n_features) = (x.len() / d_total, parameters.encoder_bias.len());
-    out.resize(n_rows * n_features, 0.0);
-    matmul_nt(out, x, &parameters.encoder, (n_rows, n_features, d_total));
-    out.par_chunks_mut(n_features)
-        .with_min_len(ROWS)
-        .for_each(|row| {
-            vectorised(|| {
-                for (value, bias) in row.iter_mut().zip(&parameters.encoder_bias) {
-                    *value = (*value + bias).max(0.0);
-                }
-            });
-        });
-}
-
-/// x̂ − x of a batch `[n_rows, d_total]`.
-pub(super) fn error(parameters: &Parameters, codes: &Codes, x: &[f32], out: &mut Vec<f32>) {
-    let (n_features, d_total) = (parameters.encoder_bias.len(), parameters.decoder_bias.len());
-    out.resize(x.len(), 0.0);
-    if is_dense(codes, n_features) {
-        let dense = codes.to_dense(n_features);
-        matmul_nn(
-            out,
-            &dense,
-            &parameters.decoder,
-            (codes.n_rows(), d_total, n_features),
-        );
-        add_offsets(&parameters.decoder_bias, x, out);
-    } else {
-        sparse_error(&parameters.decoder, &parameters.decoder_bias, codes, x, out);
-    }
-}
-
-/// out ← out + bias − x, row by row.
-fn add_offsets(bias: &[f32], x: &[f32], out: &mut [f32]) {
-    let d_total = bias.len();
-    let rows = out
-        .par_chunks_mut(d_total)
-        .with_min_len(ROWS)
-        .zip(x.par_chunks(d_total));
-    rows.for_each(|(out, x)| {
-        for ((out, bias), x) in out.iter_mut().zip(bias).zip(x) {
-            *out += bias - x;
-        }
-    });
-}
-
-/// out ← bias + codes·decoder − x, reading the decoder rows of active features only.
-pub(super) fn sparse_error(
-    decoder: &[f32],
-    bias: &[f32],
-    codes: &Codes,
-    x: &[f32],
-    out: &mut [f32],
-) {
-    let d_total = bias.len();
-    let rows = out
-        .par_chunks_mut(d_total)
-        .with_min_len(16)
-        .zip(x.par_chunks(d_total))
-        .enumerate();
-    rows.for_each(|(row, (out, x))| {
-        vectorised(|| {
-            for ((out, bias), x) in out.iter_mut().zip(bias).zip(x) {
-                *out = bias - x;
-            }
-            for (feature, activation) in codes.row(row) {
-                add_scaled(
-                    out,
-                    activation,
-                    &decoder[feature as usize * d_total..][..d_total],
-                );
-            }
-        });
-    });
+/// What a batch is reconstructed with.
+#[derive(Clone, Copy)]
+pub(super) struct Forward<'a> {
+    pub(super) parameters: &'a Parameters,
+    pub(super) layout: &'a Layout,
+    /// Normalised activations `[n_rows, d_total]`.
+    pub(super) x: &'a [f32],
+    pub(super) distance: Distance,
+    /// Reconstructions that count: 1, or the nested dictionaries.
+    pub(super) n_outputs: usize,
 }
 
 /// What a batch's errors amount to.
+#[derive(Debug, Default)]
 pub(super) struct Loss {
     /// Value of the reconstruction term.
     pub(super) value: f64,
-    /// Σ over rows of ‖e^m‖² of each model.
+    /// Σ over rows of ‖e^m‖² of each model, of the whole dictionary.
     pub(super) squared: Vec<f64>,
 }
 
-/// The reconstruction loss; `error` `[n_rows, d_total]` becomes its gradient with respect to the reconstruction.
-pub(super) fn loss_and_gradient(error: &mut [f32], layout: &Layout, distance: Distance) -> Loss {
-    let n_rows = error.len() / layout.d_total;
-    let n_models = layout.models.len();
-    let parts: Vec<Loss> = error
-        .par_chunks_mut(ROWS * layout.d_total)
-        .map(|rows| vectorised(|| part_loss(rows, layout, distance, n_rows)))
-        .collect();
-    let mut total = Loss {
-        value: 0.0,
-        squared: vec![0.0; n_models],
-    };
-    for part in parts {
-        total.value += part.value;
-        total
-            .squared
-            .iter_mut()
-            .zip(part.squared)
-            .for_each(|(sum, value)| *sum += value);
+impl Forward<'_> {
+    fn n_rows(&self) -> usize {
+        self.x.len() / self.layout.d_total
     }
-    total
-}
 
-/// The share of some rows in the loss of a batch of `n_rows`; they become their gradient.
-#[inline(always)]
-fn part_loss(rows: &mut [f32], layout: &Layout, distance: Distance, n_rows: usize) -> Loss {
-    let mut part = Loss {
-        value: 0.0,
-        squared: vec![0.0; layout.models.len()],
-    };
-    let norm_share = 1.0 / (n_rows * layout.models.len()) as f64;
-    for row in rows.chunks_mut(layout.d_total) {
-        for (model, squared) in layout.models.iter().zip(&mut part.squared) {
-            let error = &mut row[model.clone()];
+    /// Fills `gradient [n_rows, n_outputs, d_total]`: for output j, Σ over the outputs from j on of ∂L/∂x̂, which is what an
+    /// entry of output j answers for. Fills the entries' gradients too, and `residual [n_rows, d_total]` with e = x̂ − x of
+    /// the whole dictionary.
+    pub(super) fn run(
+        &self,
+        parts: &mut [Part],
+        gradient: &mut Vec<f32>,
+        residual: &mut Vec<f32>,
+    ) -> Loss {
+        let d_total = self.layout.d_total;
+        let stride = self.n_outputs * d_total;
+        gradient.resize(self.n_rows() * stride, 0.0);
+        residual.resize(self.x.len(), 0.0);
+        let dense = is_dense(parts, self.parameters.encoder_bias.len());
+        if dense {
+            self.dense_product(&parts[0].codes, gradient);
+        }
+        let (views, blocks) = views(parts, self.n_rows());
+        let tasks = gradient
+            .par_chunks_mut(ROWS * stride)
+            .zip(residual.par_chunks_mut(ROWS * d_total))
+            .zip(blocks)
+            .enumerate();
+        let losses: Vec<Loss> = tasks
+            .map(|(block, ((gradient, residual), through))| {
+                let rows = Rows {
+                    start: block * ROWS,
+                    gradient,
+                    residual,
+                    through,
+                };
+                vectorised(|| self.block(rows, &views, dense))
+            })
+            .collect();
+        if dense {
+            self.dense_through(&mut parts[0], gradient);
+        }
+        total(&losses, self.layout.models.len())
+    }
+
+    /// One block of rows.
+    #[inline(always)]
+    fn block(&self, mut rows: Rows<'_>, views: &[View<'_>], dense: bool) -> Loss {
+        let d_total = self.layout.d_total;
+        let mut loss = Loss {
+            value: 0.0,
+            squared: vec![0.0; self.layout.models.len()],
+        };
+        let outputs = rows.gradient.chunks_mut(self.n_outputs * d_total);
+        let mut done = vec![0; views.len()];
+        for (place, (outputs, residual)) in
+            outputs.zip(rows.residual.chunks_mut(d_total)).enumerate()
+        {
+            let row = rows.start + place;
+            self.errors(row, outputs, views, dense);
+            residual.copy_from_slice(&outputs[(self.n_outputs - 1) * d_total..]);
+            for (output, error) in outputs.chunks_mut(d_total).enumerate() {
+                let last = output + 1 == self.n_outputs;
+                loss.value += self.row_loss(error, last.then_some(&mut loss.squared));
+            }
+            add_later_outputs(outputs, d_total);
+            if dense {
+                continue;
+            }
+            for ((view, through), done) in views.iter().zip(&mut rows.through).zip(&mut done) {
+                let output = &outputs[view.output * d_total..][view.part.clone()];
+                for (feature, _) in view.codes.row(row) {
+                    through[*done] =
+                        dot(output, view.row(&self.parameters.decoder, feature, d_total));
+                    *done += 1;
+                }
+            }
+        }
+        loss
+    }
+
+    /// e = x̂ − x of one row and every output `[n_outputs, d_total]`.
+    #[inline(always)]
+    fn errors(&self, row: usize, outputs: &mut [f32], views: &[View<'_>], dense: bool) {
+        let d_total = self.layout.d_total;
+        let x = &self.x[row * d_total..][..d_total];
+        for output in 0..self.n_outputs {
+            let (before, rest) = outputs.split_at_mut(output * d_total);
+            let error = &mut rest[..d_total];
+            if output > 0 {
+                error.copy_from_slice(&before[(output - 1) * d_total..]);
+            } else {
+                for ((error, bias), x) in error.iter_mut().zip(&self.parameters.decoder_bias).zip(x)
+                {
+                    *error = if dense { *error } else { 0.0 } + (bias - x);
+                }
+            }
+            for view in views.iter().filter(|view| view.output == output && !dense) {
+                for (feature, activation) in view.codes.row(row) {
+                    let direction = view.row(&self.parameters.decoder, feature, d_total);
+                    add_scaled(&mut error[view.part.clone()], activation, direction);
+                }
+            }
+        }
+    }
+
+    /// The share of one row of an output in the loss; its error becomes the gradient.
+    #[inline(always)]
+    fn row_loss(&self, error: &mut [f32], squared: Option<&mut Vec<f64>>) -> f64 {
+        let n_rows = (self.n_rows() * self.n_outputs) as f64;
+        let norm_share = 1.0 / (n_rows * self.layout.models.len() as f64);
+        let mut value = 0.0;
+        let mut lengths = squared.map(|squared| squared.iter_mut());
+        for model in &self.layout.models {
+            let error = &mut error[model.clone()];
             let length = f64::from(dot(error, error));
-            *squared += length;
-            let (value, scale) = match distance {
+            if let Some(sum) = lengths.as_mut().and_then(Iterator::next) {
+                *sum += length;
+            }
+            let (share, scale) = match self.distance {
                 Distance::Norm => (
                     length.sqrt() * norm_share,
                     norm_share / length.sqrt().max(1e-12),
                 ),
-                Distance::Squared => (length / n_rows as f64, 2.0 / n_rows as f64),
+                Distance::Squared => (length / n_rows, 2.0 / n_rows),
             };
-            part.value += value;
+            value += share;
             let scale = scale as f32;
-            for value in error {
-                *value *= scale;
-            }
+            error.iter_mut().for_each(|value| *value *= scale);
+        }
+        value
+    }
+
+    /// codes·decoder by a dense product.
+    fn dense_product(&self, codes: &Codes, out: &mut [f32]) {
+        let n_features = self.parameters.encoder_bias.len();
+        let shape = (codes.n_rows(), self.layout.d_total, n_features);
+        matmul_nn(
+            out,
+            &codes.to_dense(n_features),
+            &self.parameters.decoder,
+            shape,
+        );
+    }
+
+    /// ∂L/∂f of every entry by a dense product.
+    fn dense_through(&self, part: &mut Part, gradient: &[f32]) {
+        let n_features = self.parameters.encoder_bias.len();
+        let n_rows = self.n_rows();
+        let mut through = vec![0.0; n_rows * n_features];
+        let shape = (n_rows, n_features, self.layout.d_total);
+        matmul_nt(&mut through, gradient, &self.parameters.decoder, shape);
+        let codes = &part.codes;
+        for row in 0..n_rows {
+            let entries = codes.starts[row]..codes.starts[row + 1];
+            let picked = codes.features[entries.clone()].iter();
+            let values = &through[row * n_features..(row + 1) * n_features];
+            part.through[entries]
+                .iter_mut()
+                .zip(picked)
+                .for_each(|(out, feature)| *out = values[*feature as usize]);
         }
     }
-    part
 }
 
-/// Column sums of rows `[n_rows, d_total]`, in an order that does not depend on the threads.
-pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
+/// What one task reads of a part.
+struct View<'a> {
+    codes: &'a Codes,
+    /// Coordinates it reconstructs.
+    part: Range<usize>,
+    output: usize,
+}
+
+impl View<'_> {
+    /// The part's coordinates of a feature's decoder row.
+    #[inline(always)]
+    fn row<'d>(&self, decoder: &'d [f32], feature: u32, d_total: usize) -> &'d [f32] {
+        &decoder[feature as usize * d_total..][self.part.clone()]
+    }
+}
+
+/// What one task writes.
+struct Rows<'a> {
+    start: usize,
+    gradient: &'a mut [f32],
+    residual: &'a mut [f32],
+    /// Gradients of the entries of these rows, by part.
+    through: Vec<&'a mut [f32]>,
+}
+
+/// The parts to read, and for every block of rows what to write, by part.
+fn views(parts: &mut [Part], n_rows: usize) -> (Vec<View<'_>>, Vec<Vec<&mut [f32]>>) {
+    let mut views = Vec::new();
+    let mut blocks: Vec<Vec<&mut [f32]>> = Vec::new();
+    blocks.resize_with(n_rows.div_ceil(ROWS), Vec::new);
+    for part in parts {
+        let pieces = cut(&mut part.through, &part.codes.starts, ROWS);
+        blocks
+            .iter_mut()
+            .zip(pieces)
+            .for_each(|(block, piece)| block.push(piece));
+        views.push(View {
+            codes: &part.codes,
+            part: part.range.clone(),
+            output: part.output,
+        });
+    }
+    (views, blocks)
+}
+
+/// Cuts the values of entries into those of each block of `rows` rows.
+pub(super) fn cut<'a>(values: &'a mut [f32], starts: &[usize], rows: usize) -> Vec<&'a mut [f32]> {
+    let n_rows = starts.len() - 1;
+    let mut rest = values;
+    let mut pieces = Vec::new();
+    for start in (0..n_rows).step_by(rows) {
+        let length = starts[n_rows.min(start + rows)] - starts[start];
+        let (piece, others) = rest.split_at_mut(length);
+        pieces.push(piece);
+        rest = others;
+    }
+    pieces
+}
+
+/// Output j also answers for what the outputs after it get wrong.
+#[inline(always)]
+fn add_later_outputs(outputs: &mut [f32], d_total: usize) {
+    for output in (1..outputs.len() / d_total).rev() {
+        let (before, later) = outputs.split_at_mut(output * d_total);
+        add_scaled(
+            &mut before[(output - 1) * d_total..],
+            1.0,
+            &later[..d_total],
+        );
+    }
+}
+
+fn total(losses: &[Loss], n_models: usize) -> Loss {
+    let mut total = Loss {
+        value: 0.0,
+        squared: vec![0.0; n_models],
+    };
+    for loss in losses {
+        total.value += loss.value;
+        let sums = total.squared.iter_mut().zip(&loss.squared);
+        sums.for_each(|(sum, value)| *sum += value);
+    }
+    total
+}
+
+/// Sums of the first `d_total` columns of rows `stride` apart, in an order that does not depend on the threads.
+pub(super) fn column_sums(rows: &[f32], d_total: usize, stride: usize) -> Vec<f64> {
     let part = |rows: &[f32]| {
         let mut sums = vec![0f64; d_total];
         vectorised(|| {
-            for row in rows.chunks_exact(d_total) {
+            for row in rows.chunks_exact(stride) {
                 sums.iter_mut()
                     .zip(row)
                     .for_each(|(sum, value)| *sum += f64::from(*value));
@@ -175,7 +314,7 @@ pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
         });
         sums
     };
-    let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * d_total).map(part).collect();
+    let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * stride).map(part).collect();
     let mut total = vec![0f64; d_total];
     for part in parts {
         total
@@ -189,7 +328,7 @@ pub(super) fn column_sums(rows: &[f32], d_total: usize) -> Vec<f64> {
 /// Σ over rows of ‖row^m − mean^m‖² of each model.
 pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
     let n_rows = (rows.len() / layout.d_total) as f64;
-    let mean: Vec<f32> = column_sums(rows, layout.d_total)
+    let mean: Vec<f32> = column_sums(rows, layout.d_total, layout.d_total)
         .iter()
         .map(|sum| (sum / n_rows) as f32)
         .collect();
@@ -226,20 +365,31 @@ pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    /// Errors are −x: no feature, no bias.
+    fn run(x: &[f32], distance: Distance) -> (Loss, Vec<f32>) {
+        let layout = Layout::new(&[2, 1]);
+        let parameters = Parameters::zeros(1, 3);
+        let forward = Forward {
+            parameters: &parameters,
+            layout: &layout,
+            x,
+            distance,
+            n_outputs: 1,
+        };
+        let mut gradient = Vec::new();
+        let loss = forward.run(&mut [], &mut gradient, &mut Vec::new());
+        (loss, gradient)
+    }
+
     #[test]
     fn the_loss_and_its_gradient_follow_their_definitions() {
-        let layout = Layout::new(&[2, 1]);
-        let errors = [3.0, 4.0, -2.0];
-        let mut gradient = errors;
-        let loss = loss_and_gradient(&mut gradient, &layout, Distance::Norm);
+        let x = [-3.0, -4.0, 2.0];
+        let (loss, gradient) = run(&x, Distance::Norm);
         assert!((loss.value - 3.5).abs() < 1e-6);
         assert_eq!(loss.squared, [25.0, 4.0]);
         assert_eq!(gradient, [0.3, 0.4, -0.5]);
-        let mut gradient = errors;
-        assert_eq!(
-            loss_and_gradient(&mut gradient, &layout, Distance::Squared).value,
-            29.0
-        );
+        let (loss, gradient) = run(&x, Distance::Squared);
+        assert_eq!(loss.value, 29.0);
         assert_eq!(gradient, [6.0, 8.0, -4.0]);
     }
 

@@ -1,17 +1,22 @@
 //! Training: [`Trainer::step`] on one batch after the other.
 //!
-//! The encode is the only dense product of a sparse rule; the decode and all gradients read and write the rows of active
-//! features only. The gradients are written out by hand and checked against finite differences and against autograd.
+//! The encode is the only dense product of a sparse rule, and its result is never held: the decode, all gradients and Adam
+//! read and write the rows of active features only. The gradients are written out by hand and checked against finite differences and against autograd.
 
 mod aux;
 mod backward;
+mod choose;
 mod forward;
 mod parameters;
+mod part;
+mod partition;
+mod penalty;
 mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
 mod trainer;
 
-pub use settings::{Distance, PUBLISHED_STEPS, Settings};
+pub use partition::Block;
+pub use settings::{Distance, PUBLISHED_STEPS, Penalty, Precision, Settings};
 pub use trainer::{StepReport, Subject, Trainer};

@@ -8,8 +8,10 @@
     reason = "only what is inlined into `vectorised` uses its instructions"
 )]
 
+use super::partition::Partition;
 use super::settings::Settings;
-use crate::linear::{norm, vectorised};
+use crate::rule::{CodeNormalization, Rule};
+use kernels::vector::{norm, vectorised};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -53,7 +55,12 @@ pub(crate) struct Parameters {
     pub(crate) decoder: Vec<f32>,
     /// `[d_total]`.
     pub(crate) decoder_bias: Vec<f32>,
+    /// Threshold of each feature `[n_features]` (`jumprelu`); empty for other rules.
+    pub(crate) thresholds: Vec<f32>,
 }
+
+/// Thresholds of `jumprelu` at the start, in rank value.
+const FIRST_THRESHOLD: f32 = 1e-3;
 
 impl Parameters {
     pub(crate) fn zeros(n_features: usize, d_total: usize) -> Self {
@@ -62,6 +69,7 @@ impl Parameters {
             encoder_bias: vec![0.0; n_features],
             decoder: vec![0.0; n_features * d_total],
             decoder_bias: vec![0.0; d_total],
+            thresholds: Vec::new(),
         }
     }
 
@@ -83,36 +91,64 @@ impl Parameters {
                     .for_each(|(weight, value)| *weight = value * scale);
             }
         }
+        Partition::new(&settings.partition).mask(&mut parameters.decoder, layout);
         parameters.encoder.copy_from_slice(&parameters.decoder);
+        if matches!(settings.rule, Rule::JumpRelu { .. }) {
+            parameters.thresholds = vec![FIRST_THRESHOLD; settings.n_features];
+        }
         parameters
     }
 
     /// Names and values, in a fixed order.
-    pub(crate) fn parts(&self) -> [(&'static str, &Vec<f32>); 4] {
+    pub(crate) fn parts(&self) -> [(&'static str, &Vec<f32>); 5] {
         [
             ("encoder", &self.encoder),
             ("encoder_bias", &self.encoder_bias),
             ("decoder", &self.decoder),
             ("decoder_bias", &self.decoder_bias),
+            ("thresholds", &self.thresholds),
         ]
     }
 
     /// Values in the order of [`Parameters::parts`].
-    pub(crate) fn parts_mut(&mut self) -> [&mut Vec<f32>; 4] {
+    pub(crate) fn parts_mut(&mut self) -> [&mut Vec<f32>; 5] {
         [
             &mut self.encoder,
             &mut self.encoder_bias,
             &mut self.decoder,
             &mut self.decoder_bias,
+            &mut self.thresholds,
         ]
     }
 
-    /// `Σ_m ‖d_k^m‖₂` of every feature `[n_features]`.
-    pub(crate) fn rank_weights(&self, layout: &Layout) -> Vec<f32> {
-        let rows = self.decoder.par_chunks(layout.d_total).with_min_len(64);
-        rows.map(|row| vectorised(|| layout.norms(row).sum()))
-            .collect()
+    /// `‖d_k^m‖₂` `[n_features, n_models]`.
+    pub(crate) fn norms(&self, layout: &Layout) -> Vec<f32> {
+        let n_models = layout.models.len();
+        let mut out = vec![0.0; self.encoder_bias.len() * n_models];
+        let rows = out
+            .par_chunks_mut(n_models)
+            .zip(self.decoder.par_chunks(layout.d_total));
+        rows.with_min_len(64).for_each(|(out, row)| {
+            vectorised(|| {
+                out.iter_mut()
+                    .zip(layout.norms(row))
+                    .for_each(|(out, norm)| *out = norm);
+            });
+        });
+        out
     }
+}
+
+/// Factor of each feature's rank value `[n_features]` from the norms of its decoder rows `[n_features, n_models]`.
+pub(crate) fn rank_weights(
+    normalization: &CodeNormalization,
+    norms: &[f32],
+    n_models: usize,
+) -> Vec<f32> {
+    norms
+        .chunks(n_models)
+        .map(|norms| normalization.weight(norms))
+        .collect()
 }
 
 /// Geometric median of each model's part of the rows `[n_rows, d_total]`: Weiszfeld's iteration from the mean.

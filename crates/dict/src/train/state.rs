@@ -24,10 +24,17 @@ impl Trainer {
             }
         }
         let silent = self.silent.iter().map(|&rows| rows as i64).collect();
-        let threshold = self
-            .threshold
-            .map_or(-1, |value| i64::from(value.to_bits()));
-        let counters = vec![self.steps_done as i64, self.rows_seen as i64, threshold];
+        let bits = |average: &Option<f32>| average.map_or(-1, |value| i64::from(value.to_bits()));
+        let mut counters = vec![self.steps_done as i64, self.rows_seen as i64];
+        counters.extend(self.averages.iter().map(bits));
+        let ages = self.ages.iter().map(|&age| i64::from(age)).collect();
+        tensors.push((
+            "ages".into(),
+            TensorData::I64 {
+                shape: vec![self.ages.len()],
+                values: ages,
+            },
+        ));
         tensors.push((
             "silent".into(),
             TensorData::I64 {
@@ -38,7 +45,7 @@ impl Trainer {
         tensors.push((
             "counters".into(),
             TensorData::I64 {
-                shape: vec![3],
+                shape: vec![counters.len()],
                 values: counters,
             },
         ));
@@ -64,10 +71,14 @@ impl Trainer {
             self.silent.len(),
         )?;
         self.silent = silent.into_iter().map(|rows| rows as u64).collect();
-        let counters = same_length(file.path(), "counters", file.i64("counters")?, 3)?;
+        let ages = same_length(file.path(), "ages", file.i64("ages")?, self.ages.len())?;
+        self.ages = ages.into_iter().map(|age| age as u32).collect();
+        let n_counters = 2 + self.averages.len();
+        let counters = same_length(file.path(), "counters", file.i64("counters")?, n_counters)?;
         self.steps_done = counters[0] as u64;
         self.rows_seen = counters[1] as u64;
-        self.threshold = u32::try_from(counters[2]).ok().map(f32::from_bits);
+        let average = |&bits: &i64| u32::try_from(bits).ok().map(f32::from_bits);
+        self.averages = counters[2..].iter().map(average).collect();
         Ok(())
     }
 }

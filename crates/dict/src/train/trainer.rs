@@ -1,17 +1,23 @@
 //! The training loop's body: one batch in, one optimizer step.
 
-use super::aux::{Aux, AuxLoss};
-use super::backward::{self, Batch};
-use super::forward;
-use super::parameters::{Layout, Parameters, geometric_median};
+use super::aux::{Revival, revive};
+use super::backward::{Backward, Gradients, Room};
+use super::choose::Chosen;
+use super::forward::{self, Forward};
+use super::parameters::{Layout, Parameters, geometric_median, rank_weights};
+use super::part::Part;
+use super::partition::Partition;
+use super::penalty::{Charge, Jump};
 use super::settings::{Schedule, Settings};
-use crate::codes::Codes;
 use crate::crosscoder::Crosscoder;
 use crate::normalizer::Normalizer;
 use crate::rule::{CodeNormalization, Rule};
-use crate::select;
 use kernels::adam::{AdamStep, adam};
+use kernels::sparse::{Reach, adam_rows};
 use rayon::prelude::*;
+
+/// Steps without a gradient after which a row rests: momentum has fallen to 0.9¹⁹² ≈ 2e-9 of what it was.
+const REST: u32 = 192;
 
 /// What a crosscoder is trained on.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +35,7 @@ pub struct Subject {
 }
 
 /// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
     /// Step, from 1.
     pub step: u64,
@@ -39,7 +45,9 @@ pub struct StepReport {
     pub loss: f64,
     /// Share of the batch's variance explained, mean over models, at most 1.
     pub explained_variance: f64,
-    /// Mean active features per row.
+    /// The same of each model.
+    pub explained_variances: Vec<f64>,
+    /// Mean active features per row; of decoupled codes, mean over models.
     pub l0: f64,
     /// Share of features silent for the dead window, 0 to 1.
     pub dead: f64,
@@ -58,45 +66,76 @@ pub struct Trainer {
     pub(super) subject: Subject,
     pub(super) layout: Layout,
     pub(super) parameters: Parameters,
-    /// First moments of Adam.
+    /// First moments of Adam, as of each row's last gradient.
     pub(super) first: Parameters,
-    /// Second moments of Adam.
+    /// Second moments of Adam, as of each row's last gradient.
     pub(super) second: Parameters,
-    gradients: Parameters,
+    /// Steps since each feature's last gradient `[n_features]`.
+    pub(super) ages: Vec<u32>,
     pub(super) steps_done: u64,
     pub(super) rows_seen: u64,
     /// Rows since each feature last fired `[n_features]`.
     pub(super) silent: Vec<u64>,
-    pub(super) threshold: Option<f32>,
-    scratch: Scratch,
+    /// Moving averages of the smallest rank value kept: one, or one per model for decoupled codes.
+    pub(super) averages: Vec<Option<f32>>,
+    pub(super) scratch: Scratch,
 }
 
-/// Buffers kept from step to step: fresh ones cost page faults.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Scratch {
+/// Buffers kept from step to step: fresh ones cost page faults. Nothing in them outlives a step but a guess.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scratch {
     /// Normalised activations `[n_rows, d_total]`.
-    x: Vec<f32>,
-    /// Dense activations `[n_rows, n_features]`.
-    activations: Vec<f32>,
-    /// x̂ − x, then the gradient of the reconstruction `[n_rows, d_total]`.
-    error: Vec<f32>,
+    pub(super) x: Vec<f32>,
+    /// A block of the encoder's product.
+    pub(super) product: Vec<f32>,
+    /// Gradient of the reconstructions `[n_rows, n_outputs, d_total]`.
+    output: Vec<f32>,
+    /// x̂ − x `[n_rows, d_total]`.
+    residual: Vec<f32>,
+    room: Room,
+    pub(super) gradients: Gradients,
+    /// Smallest rank values kept last, where the next search begins.
+    pub(super) guesses: Vec<Option<f32>>,
+}
+
+/// Two trainers are alike when they go on alike: what their buffers hold does not matter.
+impl PartialEq for Scratch {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Trainer {
     /// Initial weights from the seed.
+    ///
+    /// # Panics
+    /// When the settings contradict each other or the subject; see [`Settings::fault`].
     pub fn new(settings: Settings, subject: Subject) -> Self {
+        if let Some(fault) = settings.fault(&subject.widths) {
+            panic!("{fault}");
+        }
         let layout = Layout::new(&subject.widths);
-        let zeros = Parameters::zeros(settings.n_features, layout.d_total);
+        let parameters = Parameters::random(&settings, &layout);
+        let mut zeros = Parameters::zeros(settings.n_features, layout.d_total);
+        zeros.thresholds = vec![0.0; parameters.thresholds.len()];
+        let n_codes = if settings.code_normalization.is_decoupled() {
+            layout.models.len()
+        } else {
+            1
+        };
         Self {
-            parameters: Parameters::random(&settings, &layout),
+            parameters,
             first: zeros.clone(),
-            second: zeros.clone(),
-            gradients: zeros,
+            second: zeros,
+            ages: vec![0; settings.n_features],
             silent: vec![0; settings.n_features],
             steps_done: 0,
             rows_seen: 0,
-            threshold: None,
-            scratch: Scratch::default(),
+            averages: vec![None; n_codes],
+            scratch: Scratch {
+                guesses: vec![None; n_codes],
+                ..Scratch::default()
+            },
             settings,
             subject,
             layout,
@@ -130,35 +169,64 @@ impl Trainer {
     pub fn step(&mut self, x: &[&[f32]]) -> StepReport {
         let n_rows = self.load(x);
         let schedule = self.settings.at(self.steps_done + 1);
-        let (codes, weights) = self.encode(&schedule);
-        self.note_firing(&codes, n_rows);
-        forward::error(
-            &self.parameters,
-            &codes,
-            &self.scratch.x,
-            &mut self.scratch.error,
+        let norms = self.parameters.norms(&self.layout);
+        let mut chosen = self.choose(&schedule, &norms, n_rows);
+        self.note_firing(&chosen.parts, n_rows);
+        self.average_thresholds(&chosen.smallest);
+        let n_outputs = self.settings.groups.len().max(1);
+        let loss = Forward {
+            parameters: &self.parameters,
+            layout: &self.layout,
+            x: &self.scratch.x,
+            distance: self.settings.distance,
+            n_outputs,
+        }
+        .run(
+            &mut chosen.parts,
+            &mut self.scratch.output,
+            &mut self.scratch.residual,
         );
-        let aux = self.aux(&weights);
-        let loss = forward::loss_and_gradient(
-            &mut self.scratch.error,
-            &self.layout,
-            self.settings.distance,
+        let revival = self.revive(&mut chosen);
+        let (cost, by_weight, thresholds) = self.charge(&mut chosen, &schedule, n_rows);
+        self.scratch.gradients.thresholds = thresholds;
+        Backward {
+            parameters: &self.parameters,
+            layout: &self.layout,
+            partition: Partition::new(&self.settings.partition),
+            x: &self.scratch.x,
+            output: &self.scratch.output,
+            n_outputs,
+            by_weight: &by_weight,
+            normalization: &self.settings.code_normalization,
+            norms: &norms,
+        }
+        .run(
+            &chosen.parts,
+            revival
+                .as_ref()
+                .map(|revival| (&revival.part, revival.output.as_slice())),
+            &mut self.scratch.room,
+            &mut self.scratch.gradients,
         );
-        let penalty = schedule.sparsity / n_rows as f32;
-        self.differentiate(&codes, aux.as_ref(), penalty);
-        let gradient_norm = backward::gradient_norm(&self.gradients);
-        self.update(schedule.learning_rate, gradient_norm);
-        let sparsity_loss = f64::from(penalty) * weighted_sum(&codes, &weights);
+        self.update(schedule.learning_rate);
+        let value = loss.value + cost + revival.map_or(0.0, |revival| revival.value);
+        self.report(value, &loss.squared, &schedule, chosen.l0(n_rows))
+    }
+
+    fn report(&self, loss: f64, squared: &[f64], schedule: &Schedule, l0: f64) -> StepReport {
+        let explained_variances = self.explained_variances(squared);
+        let n_models = explained_variances.len() as f64;
         StepReport {
             step: self.steps_done,
             rows: self.rows_seen,
-            loss: loss.value + sparsity_loss + aux.map_or(0.0, |aux| aux.value),
-            explained_variance: self.explained_variance(&loss.squared),
-            l0: codes.len() as f64 / n_rows as f64,
+            loss,
+            explained_variance: explained_variances.iter().sum::<f64>() / n_models,
+            explained_variances,
+            l0,
             dead: self.dead().filter(|&dead| dead).count() as f64 / self.settings.n_features as f64,
             learning_rate: f64::from(schedule.learning_rate),
             k: schedule.k,
-            gradient_norm,
+            gradient_norm: self.scratch.gradients.norm,
         }
     }
 
@@ -174,11 +242,25 @@ impl Trainer {
         let n_models = self.layout.models.len();
         let n_features = self.settings.n_features;
         let encoder = |model: usize| transpose(&part(model, &self.parameters.encoder), n_features);
-        let unset = if matches!(self.settings.rule, Rule::BatchTopK { .. }) {
+        let unset = if self.settings.rule.ranks_the_batch() {
             -1.0
         } else {
             0.0
         };
+        let averages: Vec<f32> = self
+            .averages
+            .iter()
+            .map(|average| average.unwrap_or(unset))
+            .collect();
+        let learned = if self.parameters.thresholds.is_empty() {
+            &averages
+        } else {
+            &self.parameters.thresholds
+        };
+        let mut code_normalization = self.settings.code_normalization.clone();
+        if let CodeNormalization::Decoupled { thresholds } = &mut code_normalization {
+            thresholds.clone_from(&averages);
+        }
         Crosscoder {
             labels: self.subject.labels.clone(),
             widths: self.subject.widths.clone(),
@@ -192,9 +274,10 @@ impl Trainer {
                 .map(|model| part(model, &self.parameters.decoder_bias))
                 .collect(),
             normalizer: self.subject.normalizer.clone(),
-            threshold: self.threshold.unwrap_or(unset),
+            threshold: learned.iter().copied().fold(f32::INFINITY, f32::min),
+            thresholds: self.parameters.thresholds.clone(),
             rule: self.settings.rule,
-            code_normalization: CodeNormalization::Crosscoder,
+            code_normalization,
             hook: self.subject.hook.clone(),
             tokenizer_digest: self.subject.tokenizer_digest.clone(),
         }
@@ -236,47 +319,48 @@ impl Trainer {
         n_rows
     }
 
-    /// Codes of the batch, and the rank weights they were chosen with.
-    fn encode(&mut self, schedule: &Schedule) -> (Codes, Vec<f32>) {
-        let Scratch { x, activations, .. } = &mut self.scratch;
-        forward::activations(&self.parameters, x, self.layout.d_total, activations);
-        let weights = self.parameters.rank_weights(&self.layout);
-        let n_rows = activations.len() / weights.len();
-        let k = schedule.k.unwrap_or(0.0);
-        let codes = match self.settings.rule {
-            Rule::L1 { .. } => select::above(activations, &weights, 0.0),
-            Rule::TopK { .. } => select::top_k(activations, &weights, k.round() as usize),
-            Rule::BatchTopK { .. } => {
-                let (codes, smallest) =
-                    select::batch_top_k(activations, &weights, (k * n_rows as f64) as usize);
-                self.average_threshold(smallest);
-                codes
-            }
+    /// Factors of the rank values, one set for each code: `w_k`, or `‖d_k^m‖` of every model for decoupled codes.
+    pub(super) fn rank_weights(&self, norms: &[f32]) -> Vec<Vec<f32>> {
+        let n_models = self.layout.models.len();
+        let normalization = &self.settings.code_normalization;
+        if !normalization.is_decoupled() {
+            return vec![rank_weights(normalization, norms, n_models)];
+        }
+        let of = |model: usize| {
+            norms
+                .iter()
+                .skip(model)
+                .step_by(n_models)
+                .copied()
+                .collect()
         };
-        (codes, weights)
+        (0..n_models).map(of).collect()
     }
 
-    /// Moving average of the smallest rank value kept: the threshold of inference.
-    fn average_threshold(&mut self, smallest: Option<f32>) {
-        let Some(smallest) =
-            smallest.filter(|_| self.steps_done + 1 >= self.settings.threshold_start)
-        else {
+    /// Moving averages of the smallest rank values kept: the thresholds of inference.
+    fn average_thresholds(&mut self, smallest: &[Option<f32>]) {
+        if self.steps_done + 1 < self.settings.threshold_start {
             return;
-        };
+        }
         let decay = self.settings.threshold_decay;
-        self.threshold = Some(
-            self.threshold
-                .map_or(smallest, |old| decay * old + (1.0 - decay) * smallest),
-        );
+        for (average, smallest) in self.averages.iter_mut().zip(smallest) {
+            if let Some(smallest) = *smallest {
+                let old = average.unwrap_or(smallest);
+                *average = Some(decay * old + (1.0 - decay) * smallest);
+            }
+        }
     }
 
-    fn note_firing(&mut self, codes: &Codes, n_rows: usize) {
+    fn note_firing(&mut self, parts: &[Part], n_rows: usize) {
         self.rows_seen += n_rows as u64;
         self.silent
             .iter_mut()
             .for_each(|rows| *rows += n_rows as u64);
-        for &feature in &codes.features {
-            self.silent[feature as usize] = 0;
+        for part in parts {
+            let entries = part.codes.features.iter().zip(&part.codes.activations);
+            for (&feature, _) in entries.filter(|(_, activation)| **activation > 0.0) {
+                self.silent[feature as usize] = 0;
+            }
         }
     }
 
@@ -287,45 +371,64 @@ impl Trainer {
             .map(|&rows| rows >= self.settings.dead_after)
     }
 
-    /// The auxiliary loss, when there are dead features and it is asked for.
-    fn aux(&self, weights: &[f32]) -> Option<AuxLoss> {
-        let dead: Vec<bool> = self.dead().collect();
-        let coefficient = self.settings.aux_coefficient;
-        if coefficient <= 0.0 || !dead.contains(&true) {
-            return None;
-        }
-        let aux = Aux {
-            dead: &dead,
-            k: self.settings.aux_k,
-            coefficient,
-            error: &self.scratch.error,
-        };
-        aux.forward(
-            &self.parameters,
-            &self.layout,
-            &self.scratch.activations,
-            weights,
+    /// The auxiliary loss of the dead features that were found.
+    fn revive(&self, chosen: &mut Chosen) -> Option<Revival> {
+        let mut codes = chosen.dead.take()?;
+        // Those that fired in this very batch are alive.
+        codes.retain(|feature| self.silent[feature as usize] > 0);
+        revive(
+            codes,
+            &self.scratch.residual,
+            (&self.parameters.decoder, &self.layout),
+            self.settings.aux_coefficient,
         )
     }
 
-    /// Fills the gradients from the batch in the scratch buffers.
-    fn differentiate(&mut self, codes: &Codes, aux: Option<&AuxLoss>, penalty: f32) {
-        let batch = Batch {
-            parameters: &self.parameters,
-            layout: &self.layout,
-            x: &self.scratch.x,
-            output: &self.scratch.error,
-            penalty,
-        };
-        backward::gradients(&batch, codes, &mut self.gradients);
-        if let Some(aux) = aux {
-            aux.backward(&batch, &mut self.gradients);
+    /// Adds the sparsity penalty to the entries' gradients; its value, `∂L/∂w` by part, and the thresholds' gradient.
+    fn charge(
+        &self,
+        chosen: &mut Chosen,
+        schedule: &Schedule,
+        n_rows: usize,
+    ) -> (f64, Vec<Vec<f32>>, Vec<f32>) {
+        let n_features = self.settings.n_features;
+        match self.settings.rule {
+            Rule::L1 { .. } if schedule.sparsity > 0.0 => {
+                let factors = Partition::new(&self.settings.partition).penalties(n_features);
+                let mut cost = 0.0;
+                let mut by_weight = Vec::new();
+                for (part, weights) in chosen.parts.iter_mut().zip(&chosen.weights) {
+                    let charge = Charge {
+                        penalty: self.settings.penalty,
+                        share: schedule.sparsity / n_rows as f32,
+                        factors: &factors,
+                        weights,
+                    };
+                    let (value, gradient) = charge.apply(part);
+                    cost += value;
+                    by_weight.push(gradient);
+                }
+                (cost, by_weight, Vec::new())
+            }
+            Rule::JumpRelu { k, bandwidth, .. } => {
+                let jump = Jump {
+                    k,
+                    sparsity: schedule.sparsity,
+                    bandwidth,
+                    thresholds: &self.parameters.thresholds,
+                    weights: &chosen.weights[0],
+                };
+                let (cost, gradient) = jump.apply(&chosen.parts[0], &chosen.values);
+                (cost, Vec::new(), gradient)
+            }
+            _ => (0.0, Vec::new(), Vec::new()),
         }
     }
 
     /// Adam on every parameter, with the gradient clipped.
-    fn update(&mut self, learning_rate: f32, gradient_norm: f64) {
+    fn update(&mut self, learning_rate: f32) {
         self.steps_done += 1;
+        let gradients = &self.scratch.gradients;
         let options = AdamStep {
             step: self.steps_done as u32,
             learning_rate,
@@ -333,41 +436,68 @@ impl Trainer {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
-            gradient_scale: (f64::from(self.settings.gradient_clip) / (gradient_norm + 1e-6))
+            gradient_scale: (f64::from(self.settings.gradient_clip) / (gradients.norm + 1e-6))
                 .min(1.0) as f32,
         };
-        let moments = self
-            .first
-            .parts_mut()
-            .into_iter()
-            .zip(self.second.parts_mut());
-        let weights = self
-            .parameters
-            .parts_mut()
-            .into_iter()
-            .zip(self.gradients.parts());
-        for ((weights, (_, gradient)), (first, second)) in weights.zip(moments) {
-            adam(weights, first, second, gradient, options);
+        let Self {
+            parameters: weights,
+            first,
+            second,
+            ages,
+            ..
+        } = self;
+        let reach = Reach {
+            touched: &gradients.touched,
+            ages,
+            rest: REST,
+        };
+        let encoder = [
+            &mut weights.encoder,
+            &mut first.encoder,
+            &mut second.encoder,
+        ];
+        adam_rows(
+            encoder.map(Vec::as_mut_slice),
+            &gradients.encoder,
+            reach,
+            options,
+        );
+        let decoder = [
+            &mut weights.decoder,
+            &mut first.decoder,
+            &mut second.decoder,
+        ];
+        adam_rows(
+            decoder.map(Vec::as_mut_slice),
+            &gradients.decoder,
+            reach,
+            options,
+        );
+        for (age, touched) in ages.iter_mut().zip(&gradients.touched) {
+            *age = if *touched { 0 } else { age.saturating_add(1) };
         }
+        let small: [(fn(&mut Parameters) -> &mut Vec<f32>, &[f32]); 3] = [
+            (|all| &mut all.encoder_bias, &gradients.encoder_bias),
+            (|all| &mut all.decoder_bias, &gradients.decoder_bias),
+            (|all| &mut all.thresholds, &gradients.thresholds),
+        ];
+        for (of, gradient) in small {
+            adam(of(weights), of(first), of(second), gradient, options);
+        }
+        self.parameters
+            .thresholds
+            .iter_mut()
+            .for_each(|threshold| *threshold = threshold.max(0.0));
     }
 
-    /// Mean over models of 1 − Σ‖e‖² / Σ‖x − x̄‖².
-    fn explained_variance(&self, squared: &[f64]) -> f64 {
+    /// 1 − Σ‖e‖² / Σ‖x − x̄‖² of each model.
+    fn explained_variances(&self, squared: &[f64]) -> Vec<f64> {
         let spread = forward::spread(&self.scratch.x, &self.layout);
-        let shares = squared
-            .iter()
-            .zip(spread)
-            .map(|(error, total)| 1.0 - error / total.max(f64::MIN_POSITIVE));
-        shares.sum::<f64>() / squared.len() as f64
+        let shares = squared.iter().zip(spread);
+        shares
+            .map(|(error, total)| 1.0 - error / total.max(f64::MIN_POSITIVE))
+            .collect()
     }
-}
-
-/// `Σ f_k · w_k` over a batch.
-fn weighted_sum(codes: &Codes, weights: &[f32]) -> f64 {
-    let entries = codes.features.iter().zip(&codes.activations);
-    entries
-        .map(|(feature, activation)| f64::from(activation * weights[*feature as usize]))
-        .sum()
 }
 
 /// `[rows, columns]` → `[columns, rows]`.

@@ -29,6 +29,7 @@ pub(crate) fn dictionary(labels: &[&str]) -> Crosscoder {
         decoder_bias: vec![vec![0.0; N]; n_models],
         normalizer: vec![Normalizer::identity(N); n_models],
         threshold: 0.0,
+        thresholds: Vec::new(),
         rule: Rule::BatchTopK { k: 2 },
         code_normalization: CodeNormalization::Crosscoder,
         hook: "resid_post.1".into(),

@@ -72,6 +72,7 @@ pub(crate) fn dictionary() -> Crosscoder {
             })
             .collect(),
         threshold: 0.0,
+        thresholds: Vec::new(),
         rule: Rule::L1 { sparsity: 1.0 },
         code_normalization: CodeNormalization::Crosscoder,
         hook: "resid_post.1".into(),

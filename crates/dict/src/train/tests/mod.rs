@@ -1,0 +1,29 @@
+//! The gradients against their definitions, and training against data whose features are known.
+
+mod gradients;
+mod parity;
+mod training;
+
+use super::Subject;
+use crate::normalizer::Normalizer;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Values between −1 and 1.
+fn uniform(random: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+    (0..n).map(|_| random.random_range(-1.0f32..1.0)).collect()
+}
+
+/// Models that are not normalised.
+fn subject(widths: &[usize]) -> Subject {
+    Subject {
+        labels: (0..widths.len()).map(|model| format!("m{model}")).collect(),
+        widths: widths.to_vec(),
+        normalizer: widths
+            .iter()
+            .map(|&width| Normalizer::identity(width))
+            .collect(),
+        hook: String::new(),
+        tokenizer_digest: String::new(),
+    }
+}
