@@ -1,8 +1,13 @@
 //! From a completion to a verdict.
 
+mod extract;
 mod lab;
+mod latex;
+mod math;
 
 use serde::{Deserialize, Serialize};
+
+use crate::thinking;
 
 /// How the answers of an item are read and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +17,11 @@ pub enum Grader {
     Lab,
     /// The whole completion but the space around it, compared exactly.
     Exact,
+    /// Mathematics: the last box, else what is announced as the answer, else the last formula or number; compared by what it
+    /// means.
+    Math,
+    /// Word problems: what follows `####`, else as for `math`.
+    Gsm8k,
 }
 
 /// What a grader found.
@@ -54,7 +64,8 @@ impl Verdict {
             .readings
             .iter()
             .map(|reading| {
-                let value = serde_json::json!({"extracted": reading.extracted, "correct": reading.correct});
+                let value =
+                    serde_json::json!({"extracted": reading.extracted, "correct": reading.correct});
                 (reading.extractor.clone(), value)
             })
             .collect();
@@ -63,14 +74,19 @@ impl Verdict {
 }
 
 /// Grades one completion. Whether the model came to an end is for the caller to say: an unfinished answer is no answer.
+///
+/// All but the answers of the built-in suite are looked for after the model's reasoning ([`crate::thinking`]).
 pub fn grade(grader: Grader, completion: &str, target: &str) -> Verdict {
+    let (_, answer) = thinking::split(completion);
     match grader {
         Grader::Lab => lab::grade(completion, target),
         Grader::Exact => {
-            let answer = completion.trim();
+            let answer = answer.trim();
             let extracted = (!answer.is_empty()).then(|| answer.to_owned());
             Verdict::new(extracted, answer == target.trim() && !answer.is_empty())
         }
+        Grader::Math => math::math(answer, target),
+        Grader::Gsm8k => math::gsm8k(answer, target),
     }
 }
 

@@ -1,0 +1,80 @@
+//! Formulas between their delimiters.
+
+/// Delimiters of formulas.
+const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")];
+
+/// The last formula that holds more than one letter; none when there is none.
+pub(in crate::grade) fn last(text: &str) -> Option<&str> {
+    all(text)
+        .into_iter()
+        .rev()
+        .find(|formula| says_something(formula))
+}
+
+/// The formulas of a text, in order.
+pub(in crate::grade) fn all(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with("\\$") {
+            at += 2;
+            continue;
+        }
+        let opened = DELIMITERS.iter().find(|(open, _)| rest.starts_with(open));
+        let formula = opened.and_then(|(open, close)| {
+            let inside = &rest[open.len()..];
+            let end = end_of(inside, close)?;
+            Some((&inside[..end], open.len() + end + close.len()))
+        });
+        match formula {
+            Some((formula, width)) => {
+                found.push(formula.trim());
+                at += width;
+            }
+            None => at += rest.chars().next().map_or(1, char::len_utf8),
+        }
+    }
+    found
+}
+
+/// Where a formula ends. One between single dollars does not reach over a blank line, and no price begins one: `$5 and $6`.
+fn end_of(inside: &str, close: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let end = from + inside[from..].find(close)?;
+        if close.starts_with('$') && inside[..end].ends_with('\\') {
+            from = end + close.len();
+            continue;
+        }
+        let content = &inside[..end];
+        let price = close == "$"
+            && content.starts_with(|c: char| c.is_ascii_digit())
+            && content.contains(char::is_whitespace)
+            && content
+                .split_whitespace()
+                .any(|word| word.len() > 2 && word.chars().all(char::is_alphabetic));
+        return (!price && !content.contains("\n\n") && !content.trim().is_empty()).then_some(end);
+    }
+}
+
+/// Not just the name of something.
+fn says_something(formula: &str) -> bool {
+    formula.contains(|c: char| c.is_ascii_digit()) || formula.trim().chars().count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_formula_is_found_between_any_delimiters() {
+        assert_eq!(last("so $x=5$, on the $x$-axis"), Some("x=5"));
+        assert_eq!(last("$$1$$ then \\[ 2 \\]"), Some("2"));
+        assert_eq!(last("then \\( \\frac{1}{2} \\)."), Some("\\frac{1}{2}"));
+        assert_eq!(last("it costs $5 and then some more, $6"), None);
+        assert_eq!(last("it costs \\$5 or \\$6"), None);
+        assert_eq!(last("é$12$é"), Some("12"));
+        assert_eq!(last("$"), None);
+    }
+}

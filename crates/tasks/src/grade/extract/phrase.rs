@@ -1,0 +1,113 @@
+//! Answers that a phrase announces: `the answer is …`, `Answer: …`.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{formula, number};
+use crate::grade::latex;
+
+static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)
+        (?: \b (?:final\s+|correct\s+)? (?:answers?|solutions?) \b
+            (?: \s+ (?:to|for|of) \b [^.\n:]{0,80}? )?
+            \s* (?: \*\* | __ | \) )? \s*
+            (?: \b(?:is|are|was|would\ be|will\ be|must\ be|equals)\b \s* :? | [:=：] )
+        | (?:答案|答え|ответ|respuesta|réponse|antwort) \s* (?: 是|为|為|は|[:：] )
+        )
+        \s* (?: \*\* | __ )? \s* (?: therefore | thus | indeed | simply | just | equal\ to | :)? \s*",
+    )
+    .expect("the pattern is fixed")
+});
+
+/// What follows the last such phrase, to the end of its sentence.
+pub(in crate::grade) fn after_phrase(text: &str) -> Option<&str> {
+    PHRASE
+        .find_iter(text)
+        .map(|found| sentence(&text[found.end()..]))
+        .filter(|sentence| !sentence.is_empty())
+        .last()
+}
+
+/// The first line or paragraph of a text, up to the end of its sentence.
+fn sentence(rest: &str) -> &str {
+    let rest = rest.trim_start();
+    let lines = if rest.starts_with("\\[") || rest.starts_with("$$") {
+        rest.split("\n\n").next()
+    } else {
+        rest.lines().next()
+    };
+    let line = lines.unwrap_or("").trim();
+    let mut end = line.len();
+    for (at, c) in line.char_indices() {
+        let ends = matches!(c, '.' | '!' | '?' | '。');
+        if ends && line[at + c.len_utf8()..].starts_with([' ', '\n']) && !line[..at].ends_with("eq")
+        {
+            end = at;
+            break;
+        }
+    }
+    line[..end].trim()
+}
+
+/// What a sentence that was announced as the answer says: its formulas, what it is as a whole, or its first number.
+pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
+    let formulas = formula::all(sentence);
+    match formulas.as_slice() {
+        [] => {}
+        // Several formulas are one answer only if nothing but `and` stands between them.
+        [_, _, ..] if latex::reads(sentence) => return sentence,
+        [first, ..] => return first,
+    }
+    if latex::reads(sentence) {
+        return sentence;
+    }
+    let mut cut = sentence;
+    for word in [
+        " because", " since", " which", " where", " as ", " when", " so ", " (", ";", ", ",
+    ] {
+        if let Some(at) = cut.find(word)
+            && at > 0
+        {
+            cut = &cut[..at];
+        }
+    }
+    if latex::reads(cut) {
+        return cut;
+    }
+    number::last(cut)
+        .or_else(|| number::last(sentence))
+        .unwrap_or(sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_announce_an_answer() {
+        for (text, answer) in [
+            ("So the answer is 42.", "42"),
+            ("The answer is: $\\frac{1}{2}$. Done.", "\\frac{1}{2}"),
+            ("**Answer:** 12 apples", "12 apples"),
+            (
+                "Final Answer: The final answer is $(-6, 10)$. I hope it is correct.",
+                "(-6, 10)",
+            ),
+            ("The answer to the question is 7 because 3 + 4 is.", "7"),
+            ("Answer:\n\n5", "5"),
+            ("The answers are $1$ and $2$.", "$1$ and $2$"),
+            ("答案是 5。", "5"),
+        ] {
+            let found = after_phrase(text).map(sentence_answer);
+            assert_eq!(
+                found.map(|found| found.trim_end_matches(['.', '。'])),
+                Some(answer),
+                "{text}"
+            );
+        }
+        assert_eq!(after_phrase("no such thing"), None);
+        assert_eq!(after_phrase("The answer is "), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! Answers that are words, and what is left to compare of formulas that cannot be read.
+
+use super::node::Node;
+
+/// Words that say the same as a formula.
+pub(super) fn meaning(text: &str) -> Option<Node> {
+    let words = normal(text);
+    let infinity = || Node::Infinity;
+    let negative = |node: Node| Node::Negative(Box::new(node));
+    Some(match words.as_str() {
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "none"
+        | "empty set" | "no real roots" | "null set" => Node::Set(Vec::new()),
+        "all real numbers"
+        | "all reals"
+        | "real numbers"
+        | "all real"
+        | "reals"
+        | "any real number"
+        | "all x"
+        | "all real values"
+        | "set of all real numbers"
+        | "all real x" => Node::Named('R'),
+        "infinity" | "infinite" | "positive infinity" => infinity(),
+        "negative infinity" | "minus infinity" => negative(infinity()),
+        other => Node::whole(counting_word(other)?),
+    })
+}
+
+fn counting_word(word: &str) -> Option<i64> {
+    const WORDS: [&str; 21] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+    ];
+    let number = WORDS.iter().position(|known| *known == word)?;
+    i64::try_from(number).ok()
+}
+
+/// Lower-case words without articles, formatting and punctuation, one blank between them.
+pub(in crate::grade) fn normal(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let name: usize = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let kept = matches!(
+            &rest[..name],
+            "text"
+                | "textbf"
+                | "textit"
+                | "mathrm"
+                | "textrm"
+                | "mbox"
+                | "left"
+                | "right"
+                | "quad"
+                | "mathbf"
+                | "emph"
+                | "displaystyle"
+        );
+        if !kept {
+            plain.push_str(&rest[..name]);
+        }
+        plain.push(' ');
+        rest = &rest[name..];
+        // `\,`, `\ ` and the like are spaces.
+        if name == 0 {
+            let width = rest.chars().next().map_or(0, char::len_utf8);
+            rest = &rest[width..];
+        }
+    }
+    plain.push_str(rest);
+    let lower = plain.to_lowercase();
+    let cleaned: String = lower
+        .chars()
+        .map(|c| if c.is_alphanumeric() { c } else { ' ' })
+        .collect();
+    let words: Vec<&str> = cleaned
+        .split_whitespace()
+        .filter(|word| !matches!(*word, "the" | "a" | "an"))
+        .collect();
+    words.join(" ")
+}
+
+/// Whether a text is words, one of them of two letters at least, rather than a formula.
+pub(in crate::grade) fn is_words(text: &str) -> bool {
+    let plain = text
+        .replace("\\text", " ")
+        .replace("\\mathrm", " ")
+        .replace("\\textbf", " ")
+        .replace("\\ ", " ");
+    let formula = |c: char| c.is_ascii_digit() || "\\=<>+*^_/|[]".contains(c);
+    !plain.contains(formula)
+        && plain
+            .split(|c: char| !c.is_alphabetic())
+            .any(|word| word.chars().count() > 1)
+}
+
+/// Whether a text is words and perhaps numbers, without any sign of a formula: `July 4`.
+pub(super) fn is_phrase(text: &str) -> bool {
+    let plain = text.replace("\\text", " ").replace("\\ ", " ");
+    !plain.contains(|c: char| "\\=<>+*^_/|[]$".contains(c))
+        && plain
+            .split(|c: char| !c.is_alphabetic())
+            .any(|word| word.chars().count() > 2)
+}
+
+/// A formula as it is written, without what does not change it: the last thing to compare.
+pub(super) fn bare(text: &str) -> String {
+    let mut bare = text.to_owned();
+    for (from, to) in [
+        ("\\left", ""),
+        ("\\right", ""),
+        ("\\dfrac", "\\frac"),
+        ("\\tfrac", "\\frac"),
+        ("\\displaystyle", ""),
+        ("\\quad", ""),
+        ("\\,", ""),
+        ("\\!", ""),
+        ("\\;", ""),
+        ("\\:", ""),
+        ("\\ ", ""),
+        ("\\leq", "\\le"),
+        ("\\geq", "\\ge"),
+        ("\\neq", "\\ne"),
+        ("\\cdot", "*"),
+        ("\\times", "*"),
+        ("\\ldots", "…"),
+        ("\\cdots", "…"),
+        ("\\dots", "…"),
+        ("...", "…"),
+        ("$", ""),
+        ("−", "-"),
+    ] {
+        bare = bare.replace(from, to);
+    }
+    let bare: Vec<char> = bare.replace('~', " ").chars().collect();
+    let digit = |at: Option<&char>| at.is_some_and(char::is_ascii_digit);
+    // Between digits a space says something: `1 1/2` is not `11/2`.
+    let kept = |at: usize| {
+        !bare[at].is_whitespace() || (at > 0 && digit(bare.get(at - 1)) && digit(bare.get(at + 1)))
+    };
+    (0..bare.len())
+        .filter(|at| kept(*at))
+        .map(|at| bare[at])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_compared_without_articles_and_formatting() {
+        assert_eq!(normal("\\text{The midpoints}."), "midpoints");
+        assert_eq!(normal("Friday\\ night"), "friday night");
+        assert!(
+            is_words("\\text{Friday}") && is_words("Friday") && !is_words("x+1") && !is_words("A")
+        );
+        assert_eq!(meaning("no solutions"), Some(Node::Set(Vec::new())));
+        assert_eq!(meaning("Seven"), Some(Node::whole(7)));
+    }
+}
