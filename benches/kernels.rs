@@ -18,14 +18,60 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (1024, 4864, 896),
 ];
 
+/// Wall time; with `KERNELS_CLOCK=cpu`, time on the processor divided by the threads, which other programs do not stretch.
+struct Clock {
+    wall: Instant,
+    cpu: Option<u64>,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let cpu = std::env::var("KERNELS_CLOCK").is_ok_and(|clock| clock == "cpu");
+        Self {
+            cpu: cpu.then(nanoseconds_on_cpu),
+            wall: Instant::now(),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        match self.cpu {
+            Some(start) => (nanoseconds_on_cpu() - start) as f64 / 1e9 / rayon_threads() as f64,
+            None => self.wall.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn rayon_threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(
+            std::env::var("RAYON_NUM_THREADS")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(usize::MAX),
+        )
+}
+
+/// What the threads of this program have run so far (Linux).
+fn nanoseconds_on_cpu() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let run = |path: std::path::PathBuf| std::fs::read_to_string(path.join("schedstat")).ok();
+    threads
+        .filter_map(|thread| run(thread.path())?.split(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
 /// Seconds of one call, the median of several; the candidates take turns, so that all see the same machine.
 fn paired(candidates: &mut [(&str, Box<dyn FnMut() + '_>)], repeats: usize) -> Vec<f64> {
     let mut times = vec![Vec::new(); candidates.len()];
     for _ in 0..repeats {
         for ((_, run), times) in candidates.iter_mut().zip(&mut times) {
-            let start = Instant::now();
+            let start = Clock::now();
             run();
-            times.push(start.elapsed().as_secs_f64());
+            times.push(start.seconds());
         }
     }
     let median = |times: &mut Vec<f64>| {

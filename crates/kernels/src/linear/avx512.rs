@@ -13,14 +13,13 @@
 )]
 
 use super::stored::Stored;
-use super::unit::{Aligned, PANEL, Unit, pack_f32, whole_lines};
+use super::unit::{Aligned, F32_CHUNK, PANEL, Unit, copied_lines, pack_f32, whole_lines};
 use crate::isa::Isa;
 use half::bf16;
-use rayon::prelude::*;
 use std::arch::x86_64::{
-    __m256, __m512, __m512bh, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps,
-    _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm512_castps512_ps256,
-    _mm512_dpbf16_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    __m256, __m512, __m512bh, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_permute2f128_ps,
+    _mm256_shuffle_ps, _mm256_storeu_ps, _mm512_castps512_ps256, _mm512_dpbf16_ps,
+    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
     _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
@@ -63,15 +62,11 @@ impl Unit for F32 {
     type Line = [f32; 16];
     const ZERO: Self::Line = [0.0; 16];
     const LANES: usize = 16;
-    const CHUNK: usize = 32;
+    const CHUNK: usize = F32_CHUNK;
+    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = Some(whole_lines);
 
-    fn lines<'a>(
-        self,
-        x: &'a [f32],
-        width: usize,
-        scratch: &'a mut Vec<Self::Line>,
-    ) -> &'a [Self::Line] {
-        whole_lines(x, width, scratch)
+    fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
+        copied_lines(values, lines);
     }
 
     fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]) {
@@ -132,21 +127,10 @@ impl Unit for Bf16Pairs {
     const ZERO: Self::Line = [bf16::ZERO; 32];
     const LANES: usize = 32;
     const CHUNK: usize = 32;
+    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = None;
 
-    fn lines<'a>(
-        self,
-        x: &'a [f32],
-        width: usize,
-        scratch: &'a mut Vec<Self::Line>,
-    ) -> &'a [Self::Line] {
-        let per_row = width.div_ceil(32);
-        scratch.resize(x.len() / width * per_row, Self::ZERO);
-        scratch
-            .par_chunks_mut(per_row)
-            .zip(x.par_chunks(width))
-            .with_min_len(16)
-            .for_each(|(lines, row)| round_row(row, lines));
-        scratch
+    fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
+        round_row(values, lines);
     }
 
     fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]) {
@@ -237,7 +221,7 @@ fn prefetch<T>(rows: [&[T]; PANEL], part: usize, parts: usize) {
         for line in lines * part / parts..lines * (part + 1) / parts {
             // SAFETY: a hint that reads nothing; the address lies within the row.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast::<i8>().wrapping_add(line * 64))
+                _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().cast::<i8>().wrapping_add(line * 64))
             };
         }
     }

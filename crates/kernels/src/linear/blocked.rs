@@ -82,7 +82,7 @@ pub(super) fn run<U: Unit>(
         return;
     }
     let mut scratch = Vec::new();
-    let lines = unit.lines(x, width, &mut scratch);
+    let lines = lines(unit, x, width, &mut scratch);
     let outputs = |y: &[f32]| y.len() / tokens;
     let tasks: Vec<Task> = ys
         .iter()
@@ -96,34 +96,36 @@ pub(super) fn run<U: Unit>(
             Shared::new(y, width)
         })
         .collect();
-    let panels = if tokens <= ROWS { 1 } else { COLUMNS / PANEL };
+    let several = tokens > ROWS;
+    let panels = if several { COLUMNS / PANEL } else { 1 };
     let room = || {
         (
             vec![Aligned(U::ZERO); panels * PANEL * U::CHUNK],
             Vec::new(),
         )
     };
-    tasks
-        .par_iter()
-        .for_each_init(room, |(panels, turned), task| {
-            let (y, layer) = (shared[task.layer], &layers[task.layer]);
-            let block = Block {
-                unit,
-                lines,
-                tokens,
-                width,
-                y,
-                bias: layer.bias,
-                columns: task.columns.clone(),
-            };
-            match layer.weight {
-                Matrix::F32(values) => block.run(block.source(values, None, side), panels, turned),
-                Matrix::Bf16(values) => block.run(block.source(values, None, side), panels, turned),
-                Matrix::Int8(values, scales) => {
-                    block.run(block.source(values, Some(scales), side), panels, turned)
-                }
-            }
-        });
+    let chunk = U::CHUNK * U::LANES;
+    // With many tokens all tasks take one chunk of the contraction after another: its activations stay in the cache.
+    let step = if several { chunk } else { width };
+    for start in (0..width).step_by(step) {
+        let along = start..(start + step).min(width);
+        tasks
+            .par_iter()
+            .for_each_init(room, |(panels, turned), task| {
+                let layer = &layers[task.layer];
+                let block = Block {
+                    unit,
+                    lines,
+                    tokens,
+                    width,
+                    along: along.clone(),
+                    y: shared[task.layer],
+                    bias: layer.bias,
+                    columns: task.columns.clone(),
+                };
+                block.run_stored(layer.weight, side, panels, turned);
+            });
+    }
 }
 
 fn tasks(layer: usize, outputs: usize) -> impl Iterator<Item = Task> {
@@ -134,14 +136,43 @@ fn tasks(layer: usize, outputs: usize) -> impl Iterator<Item = Task> {
     })
 }
 
+/// Activations `[tokens, width]` as lines: all rows of the first chunk of the contraction, then of the second, and so on.
+fn lines<'a, U: Unit>(
+    unit: U,
+    x: &'a [f32],
+    width: usize,
+    scratch: &'a mut Vec<U::Line>,
+) -> &'a [U::Line] {
+    let chunk = U::CHUNK * U::LANES;
+    if let Some(whole) = U::AS_THEY_ARE.filter(|_| width <= chunk && width.is_multiple_of(U::LANES))
+    {
+        return whole(x);
+    }
+    let tokens = x.len() / width;
+    scratch.resize(tokens * width.div_ceil(U::LANES), U::ZERO);
+    let mut rest = scratch.as_mut_slice();
+    for start in (0..width).step_by(chunk) {
+        let along = start..(start + chunk).min(width);
+        let per_row = along.len().div_ceil(U::LANES);
+        let (part, later) = rest.split_at_mut(tokens * per_row);
+        let rows = part.par_chunks_mut(per_row).zip(x.par_chunks(width));
+        rows.with_min_len(16)
+            .for_each(|(lines, row)| unit.lines(&row[along.clone()], lines));
+        rest = later;
+    }
+    scratch
+}
+
 /// One task at work.
 struct Block<'a, U: Unit> {
     unit: U,
-    /// `[tokens, ⌈width / LANES⌉]`
+    /// See [`lines`].
     lines: &'a [U::Line],
     tokens: usize,
     /// Length of the contraction.
     width: usize,
+    /// What of it is done now.
+    along: Range<usize>,
     y: Shared<'a>,
     bias: Option<&'a [f32]>,
     columns: Range<usize>,
@@ -163,6 +194,22 @@ impl<U: Unit> Block<'_, U> {
         }
     }
 
+    fn run_stored(
+        &self,
+        weight: Matrix<'_>,
+        side: Side,
+        panels: &mut [Aligned<U::Line>],
+        turned: &mut Vec<f32>,
+    ) {
+        match weight {
+            Matrix::F32(values) => self.run(self.source(values, None, side), panels, turned),
+            Matrix::Bf16(values) => self.run(self.source(values, None, side), panels, turned),
+            Matrix::Int8(values, scales) => {
+                self.run(self.source(values, Some(scales), side), panels, turned);
+            }
+        }
+    }
+
     fn run<T: Stored>(
         &self,
         source: Source<'_, T>,
@@ -181,12 +228,11 @@ impl<U: Unit> Block<'_, U> {
         }
     }
 
-    /// The contraction in chunks of which a panel holds one.
+    /// What is done of the contraction, in chunks of which a panel holds one.
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
-        let (width, chunk) = (self.width, U::CHUNK * U::LANES);
-        (0..width)
-            .step_by(chunk)
-            .map(move |start| start..(start + chunk).min(width))
+        let (along, chunk) = (self.along.clone(), U::CHUNK * U::LANES);
+        let starts = along.clone().step_by(chunk);
+        starts.map(move |start| start..(start + chunk).min(along.end))
     }
 
     /// One chunk of the contraction, few tokens: the weight is read once and nothing of it is written down.
@@ -294,9 +340,9 @@ impl<U: Unit> Block<'_, U> {
 
     /// A chunk of `R` rows of activations.
     fn x<const R: usize>(&self, row: usize, along: &Range<usize>) -> [&[U::Line]; R] {
-        let per_row = self.width.div_ceil(U::LANES);
-        let chunk = along.start / U::LANES..along.end.div_ceil(U::LANES);
-        std::array::from_fn(|r| &self.lines[(row + r) * per_row..][chunk.clone()])
+        let per_row = along.len().div_ceil(U::LANES);
+        let start = self.tokens * (along.start / U::LANES) + row * per_row;
+        std::array::from_fn(|r| &self.lines[start + r * per_row..][..per_row])
     }
 
     /// Adds the sums of a chunk to the result; after the last chunk come factor and bias.
@@ -313,8 +359,10 @@ impl<U: Unit> Block<'_, U> {
             #[expect(unsafe_code, reason = "see `Shared`")]
             // SAFETY: the result has `tokens` rows, of which this is one, and these columns are this task's alone.
             let y = unsafe { self.y.part(row + r, columns.clone()) };
-            for (y, sum) in y.iter_mut().zip(sums) {
-                *y = if along.start == 0 { *sum } else { *y + sum };
+            let fresh = along.start == 0;
+            match y.as_mut_array::<PANEL>() {
+                Some(y) => accumulate(y, sums, fresh),
+                None => accumulate(y, sums, fresh),
             }
             if along.end == self.width {
                 let scales = source.scales.filter(|_| source.side == Side::Rows);
@@ -334,5 +382,13 @@ impl<U: Unit> Block<'_, U> {
                 *y += bias;
             }
         }
+    }
+}
+
+/// y ← sums, or y + sums; inlined for the usual length.
+#[inline(always)]
+fn accumulate(y: &mut [f32], sums: &[f32; PANEL], fresh: bool) {
+    for (y, sum) in y.iter_mut().zip(sums) {
+        *y = if fresh { *sum } else { *y + sum };
     }
 }

@@ -4,6 +4,9 @@ use super::stored::Stored;
 use super::unit::{Aligned, PANEL, Unit};
 use std::ops::Range;
 
+/// Rows turned together.
+const BLOCK: usize = 16;
+
 /// Along which side of a weight the contraction runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -55,13 +58,36 @@ impl<'a, T: Stored> Source<'a, T> {
     /// Columns `first ..` of a [`Side::Columns`] as rows, their factors multiplied in.
     fn turn(&self, first: usize, along: Range<usize>, turned: &mut [f32]) {
         let length = along.len();
-        let count = PANEL.min(self.outputs - first);
-        for (at, row) in along.enumerate() {
-            let values = &self.values[row * self.outputs + first..][..count];
-            let scale = self.scales.map_or(1.0, |scales| scales[row]);
-            for (j, value) in values.iter().enumerate() {
-                turned[j * length + at] = value.value() * scale;
+        for start in along.clone().step_by(BLOCK) {
+            let rows = start..(start + BLOCK).min(along.end);
+            let block = self.block(first, rows.clone());
+            for (j, to) in turned.chunks_exact_mut(length).enumerate() {
+                let to = &mut to[start - along.start..][..rows.len()];
+                match to.as_mut_array::<BLOCK>() {
+                    Some(to) => *to = std::array::from_fn(|l| block[l][j]),
+                    None => to.iter_mut().zip(&block).for_each(|(to, row)| *to = row[j]),
+                }
             }
         }
+    }
+
+    /// A few rows of a few columns.
+    fn block(&self, first: usize, rows: Range<usize>) -> [[f32; PANEL]; BLOCK] {
+        let count = PANEL.min(self.outputs - first);
+        let mut block = [[0f32; PANEL]; BLOCK];
+        for (to, row) in block.iter_mut().zip(rows) {
+            let values = &self.values[row * self.outputs + first..][..count];
+            match values.as_array::<PANEL>() {
+                Some(values) => *to = values.map(Stored::value),
+                None => to
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(to, value)| *to = value.value()),
+            }
+            if let Some(scales) = self.scales {
+                to.iter_mut().for_each(|value| *value *= scales[row]);
+            }
+        }
+        block
     }
 }

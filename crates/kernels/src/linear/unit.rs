@@ -11,6 +11,9 @@ const HALF: usize = PANEL / 2;
 /// Rows of activations multiplied together.
 pub(super) const TILE: usize = 3;
 
+/// Lines of a row in a panel of `f32`: a width of 896 is one chunk.
+pub(super) const F32_CHUNK: usize = 56;
+
 /// A line at a cache line's boundary.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
@@ -27,16 +30,14 @@ pub(super) trait Unit: Copy + Send + Sync {
     const ZERO: Self::Line;
     /// Values in a line.
     const LANES: usize;
-    /// Lines of a row in a panel: 16 KiB of panel stay in the first-level cache.
+    /// Lines of a row in a panel: a panel stays in the first-level cache.
     const CHUNK: usize;
 
-    /// Activations `x [tokens, width]` as lines `[tokens, ⌈width / LANES⌉]`, the last one of a row filled up with zeros.
-    fn lines<'a>(
-        self,
-        x: &'a [f32],
-        width: usize,
-        scratch: &'a mut Vec<Self::Line>,
-    ) -> &'a [Self::Line];
+    /// Whether activations are lines as they are.
+    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]>;
+
+    /// Neighbouring activations as lines, the last one filled up with zeros.
+    fn lines(self, values: &[f32], lines: &mut [Self::Line]);
 
     /// Fills a panel with rows of one length; what is missing of their last line is zero.
     fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]);
@@ -86,15 +87,12 @@ impl Unit for Portable {
     type Line = [f32; 16];
     const ZERO: Self::Line = [0.0; 16];
     const LANES: usize = 16;
-    const CHUNK: usize = 32;
+    const CHUNK: usize = F32_CHUNK;
 
-    fn lines<'a>(
-        self,
-        x: &'a [f32],
-        width: usize,
-        scratch: &'a mut Vec<Self::Line>,
-    ) -> &'a [Self::Line] {
-        whole_lines(x, width, scratch)
+    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = Some(whole_lines);
+
+    fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
+        copied_lines(values, lines);
     }
 
     fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]) {
@@ -152,23 +150,17 @@ fn accumulate(
     }
 }
 
-/// Activations as lines of `f32`: where they lie when rows are whole lines.
-pub(super) fn whole_lines<'a>(
-    x: &'a [f32],
-    width: usize,
-    scratch: &'a mut Vec<[f32; 16]>,
-) -> &'a [[f32; 16]] {
-    if width.is_multiple_of(16) {
-        return x.as_chunks().0;
+/// Activations as lines of `f32`, where they lie.
+pub(super) fn whole_lines(x: &[f32]) -> &[[f32; 16]] {
+    x.as_chunks().0
+}
+
+/// Activations as lines of `f32`, copied.
+pub(super) fn copied_lines(values: &[f32], lines: &mut [[f32; 16]]) {
+    for (line, values) in lines.iter_mut().zip(values.chunks(16)) {
+        line[..values.len()].copy_from_slice(values);
+        line[values.len()..].fill(0.0);
     }
-    for row in x.chunks_exact(width) {
-        scratch.extend(row.chunks(16).map(|part| {
-            let mut line = [0.0; 16];
-            line[..part.len()].copy_from_slice(part);
-            line
-        }));
-    }
-    scratch
 }
 
 /// Fills a panel of `f32` lines from the line `start` on.
