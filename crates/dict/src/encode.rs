@@ -295,7 +295,11 @@ impl Crosscoder {
         let CodeNormalization::Decoupled { thresholds } = &self.code_normalization else {
             return Vec::new();
         };
-        let largest = thresholds.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = if self.thresholds.is_empty() {
+            thresholds.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        } else {
+            self.threshold
+        };
         let choice = match self.choice(selection, largest) {
             Choice::Threshold if largest < 0.0 => Choice::Batch,
             choice => choice,
@@ -305,7 +309,7 @@ impl Crosscoder {
                 .map(|feature| norm(self.row(model, feature)))
                 .collect();
             let chosen = |input: &Input, rows: usize| match choice {
-                Choice::Threshold => {
+                Choice::Threshold if self.thresholds.is_empty() => {
                     let floor = thresholds[model].max(0.0).next_up();
                     let mut wanted = Search::above(weights.clone(), floor, rows);
                     self.search(input, rows, &mut wanted);

@@ -9,7 +9,7 @@
 
 use crate::crosscoder::Crosscoder;
 use crate::normalizer::Normalizer;
-use crate::rule::CodeNormalization;
+use crate::rule::{CodeNormalization, Rule};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -51,11 +51,11 @@ impl Crosscoder {
             self.normalizer.iter().map(part).collect::<Vec<_>>()
         };
         let thresholds = match &self.code_normalization {
-            CodeNormalization::Decoupled { thresholds } => {
-                f32_tensor(vec![n_models], thresholds.clone())
-            }
             _ if !self.thresholds.is_empty() => {
                 f32_tensor(vec![self.n_features], self.thresholds.clone())
+            }
+            CodeNormalization::Decoupled { thresholds } => {
+                f32_tensor(vec![n_models], thresholds.clone())
             }
             _ => f32_tensor(vec![], vec![self.threshold]),
         };
@@ -144,13 +144,21 @@ impl Reader<'_> {
             self.per_model(name, &labels, &lengths)
         };
         let thresholds = self.file.f32("threshold")?;
-        let mut code_normalization = self.entry("code_normalization")?;
+        let mut code_normalization: CodeNormalization = self.entry("code_normalization")?;
+        let rule: Rule = self.entry("rule")?;
+        // Decoupled codes with a threshold of each feature exist too: those of one other program.
+        let per_feature = if code_normalization.is_decoupled() {
+            matches!(rule, Rule::JumpRelu { .. }) && thresholds.len() == n_features
+        } else {
+            thresholds.len() > 1
+        };
         let mut wanted = 1;
-        if let CodeNormalization::Decoupled { thresholds: stored } = &mut code_normalization {
+        if per_feature {
+            wanted = n_features;
+        } else if let CodeNormalization::Decoupled { thresholds: stored } = &mut code_normalization
+        {
             stored.clone_from(&thresholds);
             wanted = labels.len();
-        } else if thresholds.len() > 1 {
-            wanted = n_features;
         }
         self.expect_length("threshold", thresholds.len(), wanted)?;
         let dictionary = Crosscoder {
@@ -160,12 +168,8 @@ impl Reader<'_> {
             normalizer: self
                 .normalizer(sized("activation_mean", 1)?, sized("activation_std", 1)?)?,
             threshold: thresholds.iter().copied().fold(f32::INFINITY, f32::min),
-            thresholds: match code_normalization {
-                CodeNormalization::Decoupled { .. } => Vec::new(),
-                _ if thresholds.len() > 1 => thresholds,
-                _ => Vec::new(),
-            },
-            rule: self.entry("rule")?,
+            thresholds: if per_feature { thresholds } else { Vec::new() },
+            rule,
             hook: self.text("hook")?.to_owned(),
             tokenizer_digest: self.text("tokenizer")?.to_owned(),
             labels,

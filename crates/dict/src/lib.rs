@@ -8,7 +8,7 @@
 //! - [`Normalizer`], [`Moments`]: per-model normalisation
 //! - `train`: [`Trainer`], its [`Settings`] and reports
 //! - `file`: [`Crosscoder::save`], [`Crosscoder::load`]
-//! - `foreign`: dictionaries of other programs, [`import_crosscoder_learning`]
+//! - [`foreign`]: dictionaries of other programs, read and written
 //! - [`Acts`]: the activations of a dictionary's models, several stores as one; [`Filter`]: rows left out
 //! - `search`: the dense product of the encoder, and the largest of its results without a sort
 
@@ -18,7 +18,7 @@ mod crosscoder;
 mod encode;
 mod file;
 mod filter;
-mod foreign;
+pub mod foreign;
 mod normalizer;
 mod rule;
 mod search;

@@ -17,7 +17,8 @@ use serde_json::{Value as Json, json};
 use store::Result;
 
 pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
-    let [n_models, d_model, n_features] = source.sizes("W_enc", "[n_models, d_model, n_features]")?;
+    let [n_models, d_model, n_features] =
+        source.sizes("W_enc", "[n_models, d_model, n_features]")?;
     let encoder = source.f32("W_enc", &[n_models, d_model, n_features])?;
     let decoder = source.f32("W_dec", &[n_features, n_models, d_model])?;
     let decoder_bias = source.f32("b_dec", &[n_models, d_model])?;
@@ -32,19 +33,30 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
         gate: gate(source, told)?,
         code_normalization: CodeNormalization::Crosscoder,
         labels: labels(source),
-        hook: source.setting("hook_point").and_then(Json::as_str).map(from_transformer_lens),
+        hook: source
+            .setting("hook_point")
+            .and_then(Json::as_str)
+            .map(from_transformer_lens),
         tokenizer: None,
         notes: Vec::new(),
     })
 }
 
 fn inputs(source: &Source, n_models: usize, d_model: usize) -> Result<Inputs> {
-    let Some(factors) = source.setting("estimated_act_norm_list").and_then(Json::as_array) else {
+    let Some(factors) = source
+        .setting("estimated_act_norm_list")
+        .and_then(Json::as_array)
+    else {
         return Ok(Inputs::Scaled { bias: Vec::new() });
     };
-    let scales: Vec<f32> = factors.iter().filter_map(|factor| Some(factor.as_f64()? as f32)).collect();
+    let scales: Vec<f32> = factors
+        .iter()
+        .filter_map(|factor| Some(factor.as_f64()? as f32))
+        .collect();
     if scales.len() != n_models || scales.iter().any(|&scale| scale <= 0.0) {
-        return Err(source.fault(format!("`estimated_act_norm_list` is not one positive factor for each of {n_models} models")));
+        return Err(source.fault(format!(
+            "`estimated_act_norm_list` is not one positive factor for each of {n_models} models"
+        )));
     }
     let scaled = |scale| Normalizer {
         scale,
@@ -55,7 +67,10 @@ fn inputs(source: &Source, n_models: usize, d_model: usize) -> Result<Inputs> {
 
 fn gate(source: &Source, told: &Told) -> Result<Gate> {
     if !source.contains("k") {
-        let sparsity = source.setting("l1_coeff").and_then(Json::as_f64).unwrap_or(0.0) as f32;
+        let sparsity = source
+            .setting("l1_coeff")
+            .and_then(Json::as_f64)
+            .unwrap_or(0.0) as f32;
         return Ok(Gate::Relu { sparsity });
     }
     let k = match told.k {
@@ -71,32 +86,51 @@ fn gate(source: &Source, told: &Told) -> Result<Gate> {
 /// Checkpoints of one model are told apart by their revision.
 fn labels(source: &Source) -> Option<Vec<String>> {
     let text = |value: &Json| value.as_str().map(str::to_owned);
-    source.setting("revision_list")?.as_array()?.iter().map(text).collect()
+    source
+        .setting("revision_list")?
+        .as_array()?
+        .iter()
+        .map(text)
+        .collect()
 }
 
 /// Writes `cc_weights.pt` and `cfg.json`. A mean goes into the biases, the factors into the configuration.
 pub(super) fn write(export: &mut Export) -> Result<()> {
     let dictionary = export.dictionary;
     let d_model = export.common_width()?;
-    let batch_top_k = matches!(dictionary.rule, Rule::BatchTopK { .. } | Rule::Matryoshka { .. });
+    let batch_top_k = matches!(
+        dictionary.rule,
+        Rule::BatchTopK { .. } | Rule::Matryoshka { .. }
+    );
     if !batch_top_k && !matches!(dictionary.rule, Rule::L1 { .. }) {
         return export.refuse_rule("l1, and in its successor batch-topk");
     }
     if batch_top_k && dictionary.code_normalization != CodeNormalization::Crosscoder {
-        return export.refuse("the format ranks by the sum of the decoder's norms, the dictionary does not");
+        return export
+            .refuse("the format ranks by the sum of the decoder's norms, the dictionary does not");
     }
     let (n, n_features) = (dictionary.n_models(), dictionary.n_features);
     let (encoder_bias, decoder_bias) = biases(dictionary);
     let mut tensors = vec![
-        float("W_enc", &[n, d_model, n_features], dictionary.encoder.concat()),
-        float("W_dec", &[n_features, n, d_model], stacked(&dictionary.decoder, d_model)),
+        float(
+            "W_enc",
+            &[n, d_model, n_features],
+            dictionary.encoder.concat(),
+        ),
+        float(
+            "W_dec",
+            &[n_features, n, d_model],
+            stacked(&dictionary.decoder, d_model),
+        ),
         float("b_enc", &[n_features], encoder_bias),
         float("b_dec", &[n, d_model], decoder_bias.concat()),
     ];
     if let Some(k) = dictionary.rule.k() {
         tensors.push(whole("k", &[], vec![k as i64]));
         tensors.push(float("threshold", &[], vec![dictionary.threshold]));
-        export.note("read it with the class BatchTopKCrossCoder of crosscoding-through-time, in eval mode");
+        export.note(
+            "read it with the class BatchTopKCrossCoder of crosscoding-through-time, in eval mode",
+        );
     }
     write_torch(&export.path("cc_weights.pt"), &tensors, &[])?;
     export.note("multiply each model's activations by its factor in estimated_act_norm_list of cfg.json before they are encoded");
@@ -112,7 +146,10 @@ fn biases(dictionary: &Crosscoder) -> (Vec<f32>, Vec<Vec<f32>>) {
         for ((weights, mean), bias) in rows.zip(&normalizer.mean).zip(&mut decoder_bias[model]) {
             let mean = mean * normalizer.scale;
             if mean != 0.0 {
-                encoder_bias.iter_mut().zip(weights).for_each(|(bias, weight)| *bias -= mean * weight);
+                encoder_bias
+                    .iter_mut()
+                    .zip(weights)
+                    .for_each(|(bias, weight)| *bias -= mean * weight);
                 *bias += mean;
             }
         }
@@ -122,7 +159,11 @@ fn biases(dictionary: &Crosscoder) -> (Vec<f32>, Vec<Vec<f32>>) {
 
 fn config(export: &Export) -> Json {
     let dictionary = export.dictionary;
-    let scales: Vec<f32> = dictionary.normalizer.iter().map(|normalizer| normalizer.scale).collect();
+    let scales: Vec<f32> = dictionary
+        .normalizer
+        .iter()
+        .map(|normalizer| normalizer.scale)
+        .collect();
     let sparsity = match dictionary.rule {
         Rule::L1 { sparsity } => sparsity,
         _ => 0.0,

@@ -27,7 +27,9 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
     let (n_slots, d_model, n_features) = match *shape {
         [d_model, n_features] => (1, d_model, n_features),
         [n_models, n_hooks, d_model, n_features] => (n_models * n_hooks, d_model, n_features),
-        _ => return Err(source.fault(format!("`{ENCODER}` of shape {shape:?} is not [n_models, n_hookpoints, d_model, n_features]"))),
+        _ => return Err(source.fault(format!(
+            "`{ENCODER}` of shape {shape:?} is not [n_models, n_hookpoints, d_model, n_features]"
+        ))),
     };
     let dims = &shape[..shape.len() - 2];
     let decoder = source.f32(DECODER, &[&[n_features], dims, &[d_model]].concat())?;
@@ -65,8 +67,15 @@ fn inputs(source: &Source, n_slots: usize, d_model: usize) -> Result<Inputs> {
 
 fn gate(source: &Source, told: &Told, n_features: usize) -> Result<Gate> {
     let k = |name: &str| {
-        let configured = source.setting(name).and_then(Json::as_u64).map(|k| k as usize);
-        let missing = || source.fault(format!("its configuration has no `{name}`: give it with --k"));
+        let configured = source
+            .setting(name)
+            .and_then(Json::as_u64)
+            .map(|k| k as usize);
+        let missing = || {
+            source.fault(format!(
+                "its configuration has no `{name}`: give it with --k"
+            ))
+        };
         told.k.or(configured).ok_or_else(missing)
     };
     if source.contains(THRESHOLD) {
@@ -79,9 +88,17 @@ fn gate(source: &Source, told: &Told, n_features: usize) -> Result<Gate> {
     match source.setting("classname").and_then(Json::as_str) {
         Some("ReLUActivation") => Ok(Gate::Relu { sparsity: 0.0 }),
         Some("TopkActivation") => Ok(Gate::TopK { k: k("k")? }),
-        Some("BatchTopkActivation") => Ok(Gate::BatchTopK { k: k("k_per_example")?, threshold: -1.0 }),
-        Some(other) => Err(source.fault(format!("its activation function is {other}; ReLU, Topk, BatchTopk and JumpReLU are known"))),
-        None => Err(source.fault(format!("{} does not name its activation function", source.config_path().display()))),
+        Some("BatchTopkActivation") => Ok(Gate::BatchTopK {
+            k: k("k_per_example")?,
+            threshold: -1.0,
+        }),
+        Some(other) => Err(source.fault(format!(
+            "its activation function is {other}; ReLU, Topk, BatchTopk and JumpReLU are known"
+        ))),
+        None => Err(source.fault(format!(
+            "{} does not name its activation function",
+            source.config_path().display()
+        ))),
     }
 }
 
@@ -103,20 +120,40 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
     flat.uncentre();
     let dims = [n, 1];
     let mut tensors = vec![
-        float(ENCODER, &[&dims[..], &[d_model, n_features]].concat(), flat.encoder),
-        float(DECODER, &[&[n_features][..], &dims, &[d_model]].concat(), flat.decoder),
+        float(
+            ENCODER,
+            &[&dims[..], &[d_model, n_features]].concat(),
+            flat.encoder,
+        ),
+        float(
+            DECODER,
+            &[&[n_features][..], &dims, &[d_model]].concat(),
+            flat.decoder,
+        ),
         float("b_enc_L", &[n_features], flat.encoder_bias),
-        float("_b_dec_XoDo", &[&dims[..], &[d_model]].concat(), flat.decoder_bias),
+        float(
+            "_b_dec_XoDo",
+            &[&dims[..], &[d_model]].concat(),
+            flat.decoder_bias,
+        ),
         float("folded_scaling_factors_in_Xi", &dims, scales(export)),
         float("folded_scaling_factors_out_Xo", &dims, scales(export)),
         whole("is_folded", &[], vec![1]),
     ];
     if let Some(thresholds) = thresholds {
-        tensors.push(float(THRESHOLD, &[n_features], thresholds.into_iter().map(f32::ln).collect()));
+        tensors.push(float(
+            THRESHOLD,
+            &[n_features],
+            thresholds.into_iter().map(f32::ln).collect(),
+        ));
         export.note("thresholds are kept as logarithms, rounded in the last digit");
     }
     write_torch(&export.path("model.pt"), &tensors, &[])?;
-    let settings = if settings.is_empty() { "  cfg: {}\n".to_owned() } else { format!("  cfg:\n{settings}") };
+    let settings = if settings.is_empty() {
+        "  cfg: {}\n".to_owned()
+    } else {
+        format!("  cfg:\n{settings}")
+    };
     let text = format!(
         "activation_fn:\n{settings}  classname: {class}\nd_model: {d_model}\ndtype: float32\nn_hookpoints: 1\nn_latents: {n_features}\nn_models: {n}\nuse_decoder_bias: true\nuse_encoder_bias: true\n"
     );
@@ -124,5 +161,10 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
 }
 
 fn scales(export: &Export) -> Vec<f32> {
-    export.dictionary.normalizer.iter().map(|normalizer| normalizer.scale).collect()
+    export
+        .dictionary
+        .normalizer
+        .iter()
+        .map(|normalizer| normalizer.scale)
+        .collect()
 }

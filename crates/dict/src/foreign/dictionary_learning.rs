@@ -18,15 +18,23 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
         read_linear(source, told)?
     };
     parts.hook = hook(source);
-    as_written(&mut parts, source.setting_in("trainer", "crosscoder"), source)?;
+    as_written(
+        &mut parts,
+        source.setting_in("trainer", "crosscoder"),
+        source,
+    )?;
     Ok(parts)
 }
 
 /// `submodule_name` is free text: what names a layer's output is understood.
 fn hook(source: &Source) -> Option<String> {
     let name = source.setting_in("trainer", "submodule_name")?.as_str()?;
-    let layer = name.strip_prefix("resid_post_layer_").and_then(|layer| layer.parse::<usize>().ok());
-    layer.map(|layer| format!("resid_post.{layer}")).or_else(|| from_module(name))
+    let layer = name
+        .strip_prefix("resid_post_layer_")
+        .and_then(|layer| layer.parse::<usize>().ok());
+    layer
+        .map(|layer| format!("resid_post.{layer}"))
+        .or_else(|| from_module(name))
 }
 
 /// `JumpReluAutoEncoder` and `MatryoshkaBatchTopKSAE`: weights with features in the columns of the encoder.
@@ -39,7 +47,9 @@ fn read_rows(source: &Source, told: &Told) -> Result<Parts> {
             other => other,
         }
     } else {
-        let target = source.setting_in("trainer", "target_l0").and_then(Json::as_f64);
+        let target = source
+            .setting_in("trainer", "target_l0")
+            .and_then(Json::as_f64);
         Gate::Jump {
             k: target.map(|k| k as usize),
             thresholds: source.f32("threshold", &[n_features])?,
@@ -51,7 +61,10 @@ fn read_rows(source: &Source, told: &Told) -> Result<Parts> {
     parts.decoder = vec![source.f32("W_dec", &[n_features, d_model])?];
     let bias = source.f32("b_dec", &[d_model])?;
     if nested {
-        parts.notes.push(format!("its nested groups of {:?} features are not kept", source.whole("group_sizes")?));
+        parts.notes.push(format!(
+            "its nested groups of {:?} features are not kept",
+            source.whole("group_sizes")?
+        ));
         parts.centre(bias);
     } else {
         parts.decoder_bias = vec![bias];
@@ -66,7 +79,8 @@ fn read_linear(source: &Source, told: &Told) -> Result<Parts> {
     parts.encoder = vec![linear(source, "encoder.weight", n_features, d_model)?];
     parts.decoder = vec![linear(source, "decoder.weight", d_model, n_features)?];
     if source.contains("gate_bias") {
-        let [gate, magnitude, log_factor] = ["gate_bias", "mag_bias", "r_mag"].map(|name| source.f32(name, &[n_features]));
+        let [gate, magnitude, log_factor] =
+            ["gate_bias", "mag_bias", "r_mag"].map(|name| source.f32(name, &[n_features]));
         open_gate(&mut parts, &gate?, magnitude?, &log_factor?);
         parts.centre(source.f32("decoder_bias", &[d_model])?);
         return Ok(parts);
@@ -74,7 +88,13 @@ fn read_linear(source: &Source, told: &Told) -> Result<Parts> {
     parts.encoder_bias = source.f32("encoder.bias", &[n_features])?;
     if source.contains("b_dec") {
         parts.centre(source.f32("b_dec", &[d_model])?);
-        parts.gate = if class(source) == Some("AutoEncoderTopK") { Gate::TopK { k: k(source, told)? } } else { batch_top_k(source, told)? };
+        parts.gate = if class(source) == Some("AutoEncoderTopK") {
+            Gate::TopK {
+                k: k(source, told)?,
+            }
+        } else {
+            batch_top_k(source, told)?
+        };
         if class(source).is_none() {
             return Err(source.fault("its configuration does not say whether it is an AutoEncoderTopK or a BatchTopKSAE (trainer.dict_class)".into()));
         }
@@ -83,7 +103,9 @@ fn read_linear(source: &Source, told: &Told) -> Result<Parts> {
     } else {
         parts.decoder_bias = vec![source.f32("decoder.bias", &[d_model])?];
     }
-    let penalty = source.setting_in("trainer", "l1_penalty").and_then(Json::as_f64);
+    let penalty = source
+        .setting_in("trainer", "l1_penalty")
+        .and_then(Json::as_f64);
     if let (Gate::Relu { sparsity }, Some(penalty)) = (&mut parts.gate, penalty) {
         *sparsity = penalty as f32;
     }
@@ -91,11 +113,16 @@ fn read_linear(source: &Source, told: &Told) -> Result<Parts> {
 }
 
 fn class(source: &Source) -> Option<&str> {
-    source.setting_in("trainer", "dict_class").and_then(Json::as_str)
+    source
+        .setting_in("trainer", "dict_class")
+        .and_then(Json::as_str)
 }
 
 fn k(source: &Source, told: &Told) -> Result<usize> {
-    let configured = source.setting_in("trainer", "k").and_then(Json::as_u64).map(|k| k as usize);
+    let configured = source
+        .setting_in("trainer", "k")
+        .and_then(Json::as_u64)
+        .map(|k| k as usize);
     match told.k {
         Some(k) => Ok(k),
         None if source.contains("k") => Ok(source.scalar("k")? as usize),
@@ -106,7 +133,11 @@ fn k(source: &Source, told: &Told) -> Result<usize> {
 fn batch_top_k(source: &Source, told: &Told) -> Result<Gate> {
     Ok(Gate::BatchTopK {
         k: k(source, told)?,
-        threshold: if source.contains("threshold") { source.scalar("threshold")? } else { -1.0 },
+        threshold: if source.contains("threshold") {
+            source.scalar("threshold")?
+        } else {
+            -1.0
+        },
     })
 }
 
@@ -131,22 +162,37 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
         }
         Rule::BatchTopK { .. } | Rule::Matryoshka { .. } if is_unweighted(dictionary) => {
             flat.centre();
-            ("BatchTopKSAE", ranked(&flat, dictionary.rule.k(), dictionary.threshold))
+            (
+                "BatchTopKSAE",
+                ranked(&flat, dictionary.rule.k(), dictionary.threshold),
+            )
         }
         _ => match activation_thresholds(dictionary) {
             Some(thresholds) => {
                 flat.uncentre();
                 ("JumpReluAutoEncoder", jump(&flat, thresholds))
             }
-            None => return export.refuse("its threshold was never learned, and the format ranks batches by activation alone"),
+            None => return export.refuse(
+                "its threshold was never learned, and the format ranks batches by activation alone",
+            ),
         },
     };
     write_torch(&export.path("ae.pt"), &tensors, &[])?;
     if dictionary.n_models() > 1 {
-        export.note(format!("its input are the activations of {} side by side", dictionary.labels.join(", ")));
+        export.note(format!(
+            "its input are the activations of {} side by side",
+            dictionary.labels.join(", ")
+        ));
     }
-    let layer = dictionary.hook.rsplit_once('.').and_then(|(_, layer)| layer.parse::<usize>().ok());
-    let resid_post = dictionary.hook.starts_with("resid_post.").then_some(layer).flatten();
+    let layer = dictionary
+        .hook
+        .rsplit_once('.')
+        .and_then(|(_, layer)| layer.parse::<usize>().ok());
+    let resid_post = dictionary
+        .hook
+        .starts_with("resid_post.")
+        .then_some(layer)
+        .flatten();
     let trainer = json!({
         "dict_class": class,
         "activation_dim": flat.d_total,
@@ -156,7 +202,10 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
         "submodule_name": resid_post.map(|layer| format!("resid_post_layer_{layer}")),
         "crosscoder": models(dictionary),
     });
-    export.json("config.json", &json!({ "trainer": trainer, "buffer": {}, "provenance": export.origin() }))
+    export.json(
+        "config.json",
+        &json!({ "trainer": trainer, "buffer": {}, "provenance": export.origin() }),
+    )
 }
 
 fn linear_tensors(flat: &Flat, bias: &str) -> Vec<(String, TensorData)> {

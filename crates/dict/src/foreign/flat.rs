@@ -41,7 +41,10 @@ impl Flat {
         let mut start = 0;
         for (model, &width) in dictionary.widths.iter().enumerate() {
             let normalizer = &dictionary.normalizer[model];
-            for (weights, mean) in dictionary.encoder[model].chunks_exact(n).zip(&normalizer.mean) {
+            for (weights, mean) in dictionary.encoder[model]
+                .chunks_exact(n)
+                .zip(&normalizer.mean)
+            {
                 for (weight, shift) in weights.iter().zip(&mut shift) {
                     let weight = weight * normalizer.scale;
                     *shift += f64::from(weight) * f64::from(*mean);
@@ -54,7 +57,8 @@ impl Flat {
                 pairs.for_each(|(out, value)| *out = value / normalizer.scale);
             }
             let biases = dictionary.decoder_bias[model].iter().zip(&normalizer.mean);
-            flat.decoder_bias.extend(biases.map(|(bias, mean)| bias / normalizer.scale + mean));
+            flat.decoder_bias
+                .extend(biases.map(|(bias, mean)| bias / normalizer.scale + mean));
             start += width;
         }
         if !centred {
@@ -70,7 +74,11 @@ impl Flat {
             return;
         }
         let mut shift = vec![0f64; self.n_features];
-        for (weights, bias) in self.encoder.chunks_exact(self.n_features).zip(&self.decoder_bias) {
+        for (weights, bias) in self
+            .encoder
+            .chunks_exact(self.n_features)
+            .zip(&self.decoder_bias)
+        {
             let pairs = shift.iter_mut().zip(weights);
             pairs.for_each(|(shift, weight)| *shift += f64::from(*weight) * f64::from(*bias));
         }
@@ -86,7 +94,10 @@ impl Flat {
         }
         let mut negative = self.clone();
         negative.centred = false;
-        negative.decoder_bias.iter_mut().for_each(|bias| *bias = -*bias);
+        negative
+            .decoder_bias
+            .iter_mut()
+            .for_each(|bias| *bias = -*bias);
         negative.centre();
         self.encoder_bias = negative.encoder_bias;
         self.centred = false;
@@ -95,7 +106,10 @@ impl Flat {
     /// Measures activations by their rank value, f ← f·w, so that a format without weights ranks them as we do.
     pub(super) fn measure_by_rank(&mut self, weights: &[f32]) {
         for encoder in self.encoder.chunks_exact_mut(self.n_features) {
-            encoder.iter_mut().zip(weights).for_each(|(value, weight)| *value *= weight);
+            encoder
+                .iter_mut()
+                .zip(weights)
+                .for_each(|(value, weight)| *value *= weight);
         }
         let rows = self.decoder.chunks_exact_mut(self.d_total).zip(weights);
         for ((row, weight), bias) in rows.zip(&mut self.encoder_bias) {
@@ -111,9 +125,19 @@ impl Flat {
 }
 
 fn is_centred(dictionary: &Crosscoder) -> bool {
-    let plain = dictionary.normalizer.iter().all(|normalizer| normalizer.scale.to_bits() == 1f32.to_bits());
-    let moved = dictionary.normalizer.iter().any(|normalizer| normalizer.mean.iter().any(|&mean| mean != 0.0));
-    let unbiased = dictionary.decoder_bias.iter().flatten().all(|&bias| bias == 0.0);
+    let plain = dictionary
+        .normalizer
+        .iter()
+        .all(|normalizer| normalizer.scale.to_bits() == 1f32.to_bits());
+    let moved = dictionary
+        .normalizer
+        .iter()
+        .any(|normalizer| normalizer.mean.iter().any(|&mean| mean != 0.0));
+    let unbiased = dictionary
+        .decoder_bias
+        .iter()
+        .flatten()
+        .all(|&bias| bias == 0.0);
     plain && moved && unbiased
 }
 
@@ -124,9 +148,20 @@ pub(super) fn activation_thresholds(dictionary: &Crosscoder) -> Option<Vec<f32>>
     let by_threshold = !matches!(dictionary.rule, Rule::L1 { .. } | Rule::TopK { .. });
     let threshold = |(feature, weight): (usize, f32)| {
         let threshold = dictionary.threshold_of(feature).max(0.0);
-        if weight > 0.0 { threshold / weight } else { f32::MAX }
+        if weight > 0.0 {
+            threshold / weight
+        } else {
+            f32::MAX
+        }
     };
-    (learned && by_threshold).then(|| dictionary.rank_weights().into_iter().enumerate().map(threshold).collect())
+    (learned && by_threshold).then(|| {
+        dictionary
+            .rank_weights()
+            .into_iter()
+            .enumerate()
+            .map(threshold)
+            .collect()
+    })
 }
 
 /// Whether activations are their own rank values.
@@ -149,7 +184,11 @@ mod tests {
     #[test]
     fn normalisers_are_folded_into_the_weights() {
         let mut dictionary = example();
-        dictionary.normalizer[0] = Normalizer { mean: vec![1.0, 2.0], std: vec![1.0; 2], scale: 0.5 };
+        dictionary.normalizer[0] = Normalizer {
+            mean: vec![1.0, 2.0],
+            std: vec![1.0; 2],
+            scale: 0.5,
+        };
         let flat = Flat::of(&dictionary);
         assert_eq!(flat.encoder, [0.5, 0.0, 0.0, 0.5, 0.5, -1.0]);
         assert_eq!(flat.encoder_bias, [-0.5, 0.25 - 1.0]);

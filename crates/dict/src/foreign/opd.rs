@@ -12,7 +12,9 @@ use serde_json::json;
 use store::Result;
 
 pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
-    let n_models = (0..).take_while(|i| source.contains(&format!("encoder.projections.{i}.weight"))).count();
+    let n_models = (0..)
+        .take_while(|i| source.contains(&format!("encoder.projections.{i}.weight")))
+        .count();
     let [n_features] = source.sizes("encoder.bias", "[n_features]")?;
     let code_normalization = code_normalization(source, n_models)?;
     let mut parts = Parts {
@@ -38,13 +40,21 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
         let decoder = source.f32(&name("decoder"), &[width, n_features])?;
         parts.encoder.push(transposed(&encoder, n_features, width));
         parts.decoder.push(transposed(&decoder, width, n_features));
-        parts.decoder_bias.push(source.f32(&format!("decoder.projections.{model}.bias"), &[width])?);
+        parts
+            .decoder_bias
+            .push(source.f32(&format!("decoder.projections.{model}.bias"), &[width])?);
         parts.widths.push(width);
         normalizers.push(normalizer(source, model, width)?);
     }
     // One model without statistics switches the normaliser off for all of them.
     let all: Option<Vec<Normalizer>> = normalizers.into_iter().collect();
-    let absent = || parts.widths.iter().map(|&width| Normalizer::identity(width)).collect();
+    let absent = || {
+        parts
+            .widths
+            .iter()
+            .map(|&width| Normalizer::identity(width))
+            .collect()
+    };
     parts.inputs = Inputs::Known(all.unwrap_or_else(absent));
     Ok(parts)
 }
@@ -64,38 +74,91 @@ fn normalizer(source: &Source, model: usize, width: usize) -> Result<Option<Norm
 /// Writes `model_final.pt`, which `HeterogeneousCrossCoder.from_pretrained(FILE)` and its BatchTopK sister read.
 pub(super) fn write(export: &mut Export) -> Result<()> {
     let dictionary = export.dictionary;
-    if !matches!(dictionary.rule, Rule::L1 { .. } | Rule::BatchTopK { .. } | Rule::Matryoshka { .. }) {
+    if !matches!(
+        dictionary.rule,
+        Rule::L1 { .. } | Rule::BatchTopK { .. } | Rule::Matryoshka { .. }
+    ) {
         return export.refuse_rule("l1 and batch-topk");
     }
     if dictionary.code_normalization.is_decoupled() || dictionary.n_models() < 2 {
         return export.refuse("the format has two models or more, and one code for all of them");
     }
     let n = dictionary.n_features;
-    let widths: Vec<i64> = dictionary.widths.iter().map(|&width| width as i64).collect();
+    let widths: Vec<i64> = dictionary
+        .widths
+        .iter()
+        .map(|&width| width as i64)
+        .collect();
     let mut tensors = vec![
         whole("activation_dims_tensor", &[widths.len()], widths.clone()),
-        whole("code_normalization_id", &[], vec![normalization_id(&dictionary.code_normalization)]),
+        whole(
+            "code_normalization_id",
+            &[],
+            vec![normalization_id(&dictionary.code_normalization)],
+        ),
         float("encoder.bias", &[n], dictionary.encoder_bias.clone()),
-        float("normalizer.target_rms", &[], vec![target(&dictionary.normalizer[0])]),
+        float(
+            "normalizer.target_rms",
+            &[],
+            vec![target(&dictionary.normalizer[0])],
+        ),
     ];
     if let Some(k) = dictionary.rule.k() {
         tensors.push(whole("k", &[], vec![k as i64]));
         tensors.push(float("threshold", &[], vec![dictionary.threshold]));
     }
-    let absent = dictionary.normalizer.iter().zip(&dictionary.widths).all(|(normalizer, &width)| *normalizer == Normalizer::identity(width));
+    let absent = dictionary
+        .normalizer
+        .iter()
+        .zip(&dictionary.widths)
+        .all(|(normalizer, &width)| *normalizer == Normalizer::identity(width));
     for (model, &width) in dictionary.widths.iter().enumerate() {
         let normalizer = &dictionary.normalizer[model];
-        let known = |values: &Vec<f32>| if absent { vec![f32::NAN; width] } else { values.clone() };
+        let known = |values: &Vec<f32>| {
+            if absent {
+                vec![f32::NAN; width]
+            } else {
+                values.clone()
+            }
+        };
         tensors.extend([
-            float(&format!("encoder.projections.{model}.weight"), &[n, width], transposed(&dictionary.encoder[model], width, n)),
-            float(&format!("decoder.projections.{model}.weight"), &[width, n], transposed(&dictionary.decoder[model], n, width)),
-            float(&format!("decoder.projections.{model}.bias"), &[width], dictionary.decoder_bias[model].clone()),
-            float(&format!("normalizer.mean_{model}"), &[width], known(&normalizer.mean)),
-            float(&format!("normalizer.std_{model}"), &[width], known(&normalizer.std)),
-            float(&format!("normalizer.scale_{model}"), &[], vec![normalizer.scale]),
+            float(
+                &format!("encoder.projections.{model}.weight"),
+                &[n, width],
+                transposed(&dictionary.encoder[model], width, n),
+            ),
+            float(
+                &format!("decoder.projections.{model}.weight"),
+                &[width, n],
+                transposed(&dictionary.decoder[model], n, width),
+            ),
+            float(
+                &format!("decoder.projections.{model}.bias"),
+                &[width],
+                dictionary.decoder_bias[model].clone(),
+            ),
+            float(
+                &format!("normalizer.mean_{model}"),
+                &[width],
+                known(&normalizer.mean),
+            ),
+            float(
+                &format!("normalizer.std_{model}"),
+                &[width],
+                known(&normalizer.std),
+            ),
+            float(
+                &format!("normalizer.scale_{model}"),
+                &[],
+                vec![normalizer.scale],
+            ),
         ]);
     }
-    if let CodeNormalization::Mixed { alpha_sae, alpha_crosscoder } = dictionary.code_normalization {
+    if let CodeNormalization::Mixed {
+        alpha_sae,
+        alpha_crosscoder,
+    } = dictionary.code_normalization
+    {
         export.note(format!("the weights of the mixed normalisation are not in the state dict: load it with code_normalization_alpha_sae={alpha_sae}, code_normalization_alpha_cc={alpha_crosscoder}"));
     }
     write_torch(&export.path("model_final.pt"), &tensors, &[])?;
@@ -105,5 +168,8 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
         "dict_size": n,
         "k": dictionary.rule.k(),
     });
-    export.json("config.json", &json!({ "trainer": trainer, "provenance": export.origin() }))
+    export.json(
+        "config.json",
+        &json!({ "trainer": trainer, "provenance": export.origin() }),
+    )
 }

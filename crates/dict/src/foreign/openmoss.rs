@@ -20,22 +20,36 @@ const THRESHOLD: &str = "activation_function.log_jumprelu_threshold";
 const NORM: &str = "dataset_average_activation_norm";
 
 pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
-    let kind = source.setting("sae_type").and_then(Json::as_str).unwrap_or("crosscoder");
+    let kind = source
+        .setting("sae_type")
+        .and_then(Json::as_str)
+        .unwrap_or("crosscoder");
     if kind != "crosscoder" && kind != "sae" {
-        return Err(source.fault(format!("it is of type {kind}; crosscoder and sae are dictionaries")));
+        return Err(source.fault(format!(
+            "it is of type {kind}; crosscoder and sae are dictionaries"
+        )));
     }
     if source.contains("W_E_glu") {
-        return Err(source.fault("its encoder has a gate of its own (`W_E_glu`), which a dictionary here has not".into()));
+        return Err(source.fault(
+            "its encoder has a gate of its own (`W_E_glu`), which a dictionary here has not".into(),
+        ));
     }
     let is_crosscoder = source.dimensions("W_E") == Some(3);
     let (n_heads, d_model, n_features) = if is_crosscoder {
-        let [n_heads, d_model, n_features] = source.sizes("W_E", "[n_heads, d_model, n_features]")?;
+        let [n_heads, d_model, n_features] =
+            source.sizes("W_E", "[n_heads, d_model, n_features]")?;
         (n_heads, d_model, n_features)
     } else {
         let [d_model, n_features] = source.sizes("W_E", "[d_model, n_features]")?;
         (1, d_model, n_features)
     };
-    let shape = |of_one: &[usize]| if is_crosscoder { [&[n_heads], of_one].concat() } else { of_one.to_vec() };
+    let shape = |of_one: &[usize]| {
+        if is_crosscoder {
+            [&[n_heads], of_one].concat()
+        } else {
+            of_one.to_vec()
+        }
+    };
     let hooks = hooks(source);
     let mut parts = Parts {
         widths: vec![d_model; n_heads],
@@ -62,7 +76,11 @@ fn hooks(source: &Source) -> Vec<String> {
     let listed = source.setting("hook_points").and_then(Json::as_array);
     match listed {
         Some(hooks) => hooks.iter().filter_map(text).collect(),
-        None => source.setting("hook_point_in").and_then(text).into_iter().collect(),
+        None => source
+            .setting("hook_point_in")
+            .and_then(text)
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -78,11 +96,23 @@ fn name_slots(parts: &mut Parts, hooks: &[String]) {
     }
     parts.labels = Some(hooks.to_vec());
     let shared = hooks[0].rsplit_once('.').map(|(hook, _)| hook.to_owned());
-    let one_hook = shared.filter(|shared| hooks.iter().all(|hook| hook.rsplit_once('.').is_some_and(|(hook, _)| hook == shared)));
-    let known = one_hook.map(|hook| (from_transformer_lens(&hook), hook)).filter(|(ours, theirs)| ours != theirs);
+    let one_hook = shared.filter(|shared| {
+        hooks.iter().all(|hook| {
+            hook.rsplit_once('.')
+                .is_some_and(|(hook, _)| hook == shared)
+        })
+    });
+    let known = one_hook
+        .map(|hook| (from_transformer_lens(&hook), hook))
+        .filter(|(ours, theirs)| ours != theirs);
     if let Some((ours, theirs)) = known {
         parts.hook = Some(ours);
-        parts.labels = Some(hooks.iter().map(|hook| hook[theirs.len() + 1..].to_owned()).collect());
+        parts.labels = Some(
+            hooks
+                .iter()
+                .map(|hook| hook[theirs.len() + 1..].to_owned())
+                .collect(),
+        );
     }
 }
 
@@ -90,7 +120,9 @@ fn name_slots(parts: &mut Parts, hooks: &[String]) {
 fn summed(biases: &[f32], n_features: usize) -> Vec<f32> {
     let mut sum = vec![0.0; n_features];
     for bias in biases.chunks_exact(n_features) {
-        sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+        sum.iter_mut()
+            .zip(bias)
+            .for_each(|(sum, bias)| *sum += bias);
     }
     sum
 }
@@ -117,26 +149,56 @@ fn inputs(source: &Source, hooks: &[String], n_heads: usize, d_model: usize) -> 
 }
 
 fn code_normalization(source: &Source, is_crosscoder: bool, n_heads: usize) -> CodeNormalization {
-    let by_norm = source.setting("sparsity_include_decoder_norm").and_then(Json::as_bool).unwrap_or(true);
+    let by_norm = source
+        .setting("sparsity_include_decoder_norm")
+        .and_then(Json::as_bool)
+        .unwrap_or(true);
     match (is_crosscoder, by_norm) {
-        (true, _) => CodeNormalization::Decoupled { thresholds: vec![-1.0; n_heads] },
+        (true, _) => CodeNormalization::Decoupled {
+            thresholds: vec![-1.0; n_heads],
+        },
         (false, true) => CodeNormalization::Crosscoder,
         (false, false) => CodeNormalization::None,
     }
 }
 
 fn gate(source: &Source, told: &Told, n_heads: usize, n_features: usize) -> Result<Gate> {
-    let k = || told.k.or_else(|| source.setting("top_k").and_then(Json::as_u64).map(|k| k as usize)).unwrap_or(50);
-    match source.setting("act_fn").and_then(Json::as_str).unwrap_or("relu").to_ascii_lowercase().as_str() {
+    let k = || {
+        told.k
+            .or_else(|| {
+                source
+                    .setting("top_k")
+                    .and_then(Json::as_u64)
+                    .map(|k| k as usize)
+            })
+            .unwrap_or(50)
+    };
+    match source
+        .setting("act_fn")
+        .and_then(Json::as_str)
+        .unwrap_or("relu")
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "relu" => Ok(Gate::Relu { sparsity: 0.0 }),
         "topk" => Ok(Gate::TopK { k: k() }),
-        "batchtopk" if n_heads == 1 => Ok(Gate::BatchTopK { k: k(), threshold: -1.0 }),
+        "batchtopk" if n_heads == 1 => Ok(Gate::BatchTopK {
+            k: k(),
+            threshold: -1.0,
+        }),
         "jumprelu" => {
             let thresholds = source.f32_any(THRESHOLD, &[n_features])?;
-            Ok(Gate::Jump { k: told.k, thresholds: thresholds.into_iter().map(f32::exp).collect() })
+            Ok(Gate::Jump {
+                k: told.k,
+                thresholds: thresholds.into_iter().map(f32::exp).collect(),
+            })
         }
-        "batchtopk" => Err(source.fault("its act_fn batchtopk ranks all heads together, for which there is no rule here".into())),
-        other => Err(source.fault(format!("its act_fn is {other}; relu, jumprelu, topk and batchtopk are known"))),
+        "batchtopk" => Err(source.fault(
+            "its act_fn batchtopk ranks all heads together, for which there is no rule here".into(),
+        )),
+        other => Err(source.fault(format!(
+            "its act_fn is {other}; relu, jumprelu, topk and batchtopk are known"
+        ))),
     }
 }
 
@@ -153,7 +215,11 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
         _ => return export.refuse("the program keeps or drops a feature for each head by that head's norm; the dictionary does not, or its threshold was never learned"),
     };
     if let Some(thresholds) = thresholds {
-        tensors.push(float(THRESHOLD, &[dictionary.n_features], thresholds.into_iter().map(f32::ln).collect()));
+        tensors.push(float(
+            THRESHOLD,
+            &[dictionary.n_features],
+            thresholds.into_iter().map(f32::ln).collect(),
+        ));
         export.note("thresholds are kept as logarithms, rounded in the last digit");
     }
     export.safetensors("sae_weights.safetensors", &tensors)?;
@@ -165,17 +231,41 @@ fn head_thresholds(export: &Export) -> Result<Option<Vec<f32>>> {
     let dictionary = export.dictionary;
     let n = dictionary.n_features;
     match &dictionary.code_normalization {
-        CodeNormalization::Decoupled { .. } if !dictionary.thresholds.is_empty() => Ok(Some(dictionary.thresholds.clone())),
-        CodeNormalization::Decoupled { thresholds } if thresholds.iter().all(|&threshold| threshold >= 0.0) => {
-            let same = thresholds.iter().all(|threshold| threshold.to_bits() == thresholds[0].to_bits());
-            if same { Ok(Some(vec![thresholds[0]; n])) } else { export.refuse("its models have thresholds of their own, the format has one for all heads") }
+        CodeNormalization::Decoupled { .. } if !dictionary.thresholds.is_empty() => {
+            Ok(Some(dictionary.thresholds.clone()))
+        }
+        CodeNormalization::Decoupled { thresholds }
+            if thresholds.iter().all(|&threshold| threshold >= 0.0) =>
+        {
+            let same = thresholds
+                .iter()
+                .all(|threshold| threshold.to_bits() == thresholds[0].to_bits());
+            if same {
+                Ok(Some(vec![thresholds[0]; n]))
+            } else {
+                export.refuse(
+                    "its models have thresholds of their own, the format has one for all heads",
+                )
+            }
         }
         CodeNormalization::Decoupled { .. } => Ok(None),
         // One head: its norm is the whole weight.
-        _ if dictionary.n_models() == 1 => Ok(activation_thresholds(dictionary).map(|thresholds| {
-            let norm = |feature: usize| if is_unweighted(dictionary) { 1.0 } else { dictionary.decoder_norms(feature)[0] };
-            thresholds.iter().enumerate().map(|(feature, threshold)| threshold * norm(feature)).collect()
-        })),
+        _ if dictionary.n_models() == 1 => {
+            Ok(activation_thresholds(dictionary).map(|thresholds| {
+                let norm = |feature: usize| {
+                    if is_unweighted(dictionary) {
+                        1.0
+                    } else {
+                        dictionary.decoder_norms(feature)[0]
+                    }
+                };
+                thresholds
+                    .iter()
+                    .enumerate()
+                    .map(|(feature, threshold)| threshold * norm(feature))
+                    .collect()
+            }))
+        }
         _ => Ok(None),
     }
 }
@@ -183,15 +273,35 @@ fn head_thresholds(export: &Export) -> Result<Option<Vec<f32>>> {
 fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorData)>> {
     let dictionary = export.dictionary;
     let (n, n_features) = (dictionary.n_models(), dictionary.n_features);
-    let means = dictionary.normalizer.iter().any(|normalizer| normalizer.mean.iter().any(|&mean| mean != 0.0));
+    let means = dictionary
+        .normalizer
+        .iter()
+        .any(|normalizer| normalizer.mean.iter().any(|&mean| mean != 0.0));
     if means && n > 1 {
         return export.refuse("its activations have a mean taken off, the format only has factors");
     }
-    let shape = |of_one: &[usize]| if n == 1 { of_one.to_vec() } else { [&[n], of_one].concat() };
+    let shape = |of_one: &[usize]| {
+        if n == 1 {
+            of_one.to_vec()
+        } else {
+            [&[n], of_one].concat()
+        }
+    };
     let mut flat = Flat::of(dictionary);
     flat.uncentre();
-    let (encoder_bias, decoder_bias) = if means { (flat.encoder_bias, flat.decoder_bias) } else { (dictionary.encoder_bias.clone(), dictionary.decoder_bias.concat()) };
-    let (encoder, decoder) = if means { (flat.encoder, flat.decoder) } else { (dictionary.encoder.concat(), dictionary.decoder.concat()) };
+    let (encoder_bias, decoder_bias) = if means {
+        (flat.encoder_bias, flat.decoder_bias)
+    } else {
+        (
+            dictionary.encoder_bias.clone(),
+            dictionary.decoder_bias.concat(),
+        )
+    };
+    let (encoder, decoder) = if means {
+        (flat.encoder, flat.decoder)
+    } else {
+        (dictionary.encoder.concat(), dictionary.decoder.concat())
+    };
     // The heads' biases are summed: the first has all of it.
     let mut biases = encoder_bias;
     biases.resize(n * n_features, 0.0);
@@ -211,7 +321,13 @@ fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorDat
 
 fn hook_points(dictionary: &Crosscoder) -> Vec<String> {
     let hook = to_transformer_lens(&dictionary.hook);
-    let named = |label: &String| if hook.is_empty() { label.clone() } else { format!("{hook}.{label}") };
+    let named = |label: &String| {
+        if hook.is_empty() {
+            label.clone()
+        } else {
+            format!("{hook}.{label}")
+        }
+    };
     match dictionary.labels.as_slice() {
         [_] if !hook.is_empty() => vec![hook],
         labels => labels.iter().map(named).collect(),
@@ -243,5 +359,9 @@ fn config(export: &Export, act_fn: &str, d_model: usize) -> Json {
 /// A factor that the program, which cuts `d_model · factor` off, turns into exactly this many features.
 fn expansion(n_features: usize, d_model: usize) -> f64 {
     let factor = n_features as f64 / d_model as f64;
-    if (d_model as f64 * factor) as usize == n_features { factor } else { factor.next_up() }
+    if (d_model as f64 * factor) as usize == n_features {
+        factor
+    } else {
+        factor.next_up()
+    }
 }

@@ -65,7 +65,10 @@ pub(super) enum Gate {
     /// The same, trained nested.
     Matryoshka { k: usize, threshold: f32 },
     /// Rank values above a threshold of each feature.
-    Jump { k: Option<usize>, thresholds: Vec<f32> },
+    Jump {
+        k: Option<usize>,
+        thresholds: Vec<f32>,
+    },
 }
 
 impl Parts {
@@ -106,7 +109,8 @@ impl Parts {
         for &width in widths {
             let range = start..start + width;
             let n = self.n_features;
-            self.encoder.push(encoder[range.start * n..range.end * n].to_vec());
+            self.encoder
+                .push(encoder[range.start * n..range.end * n].to_vec());
             let rows = decoder.chunks(total).flat_map(|row| &row[range.clone()]);
             self.decoder.push(rows.copied().collect());
             self.decoder_bias.push(bias[range.clone()].to_vec());
@@ -129,17 +133,29 @@ impl Parts {
     }
 
     /// The dictionary, with what the user says; notes what stays unknown.
-    pub(super) fn into_crosscoder(self, told: &Told, path: &Path) -> Result<(Crosscoder, Vec<String>)> {
+    pub(super) fn into_crosscoder(
+        self,
+        told: &Told,
+        path: &Path,
+    ) -> Result<(Crosscoder, Vec<String>)> {
         let normalizer = self.normalizers(told, path)?;
         let mut notes = self.notes.clone();
         let labels = self.labels(told, path, &mut notes)?;
         let hook = told.hook.clone().or(self.hook.clone()).unwrap_or_default();
         if hook.is_empty() {
-            notes.push("its hook is not known and will not be compared: name it with --hook".into());
+            notes
+                .push("its hook is not known and will not be compared: name it with --hook".into());
         }
-        let tokenizer_digest = told.tokenizer_digest.clone().or(self.tokenizer.clone()).unwrap_or_default();
+        let tokenizer_digest = told
+            .tokenizer_digest
+            .clone()
+            .or(self.tokenizer.clone())
+            .unwrap_or_default();
         if tokenizer_digest.is_empty() {
-            notes.push("its tokenizer is not known and will not be compared: name it with --tokenizer".into());
+            notes.push(
+                "its tokenizer is not known and will not be compared: name it with --tokenizer"
+                    .into(),
+            );
         }
         let (rule, threshold, thresholds) = self.rule(told, &mut notes);
         let dictionary = Crosscoder {
@@ -166,7 +182,9 @@ impl Parts {
         let (scales, bias) = match (told.scales.as_slice(), &self.inputs) {
             ([], Inputs::Known(known)) => return Ok(known.clone()),
             (_, Inputs::Known(_)) => {
-                return invalid("it says itself how its activations are scaled: leave --scale out".into());
+                return invalid(
+                    "it says itself how its activations are scaled: leave --scale out".into(),
+                );
             }
             ([], Inputs::Scaled { .. }) => {
                 return invalid(
@@ -180,13 +198,24 @@ impl Parts {
             return invalid("a scale is a positive number".into());
         }
         if scales.len() != 1 && scales.len() != self.widths.len() {
-            return invalid(format!("it holds {} models, {} scales were given", self.widths.len(), scales.len()));
+            return invalid(format!(
+                "it holds {} models, {} scales were given",
+                self.widths.len(),
+                scales.len()
+            ));
         }
         let scaled = |(model, &width): (usize, &usize)| {
             let scale = scales[model.min(scales.len() - 1)];
             let mut normalizer = Normalizer::identity(width);
-            normalizer.mean.iter_mut().zip(bias).for_each(|(mean, bias)| *mean = bias / scale);
-            Normalizer { scale, ..normalizer }
+            normalizer
+                .mean
+                .iter_mut()
+                .zip(bias)
+                .for_each(|(mean, bias)| *mean = bias / scale);
+            Normalizer {
+                scale,
+                ..normalizer
+            }
         };
         Ok(self.widths.iter().enumerate().map(scaled).collect())
     }
@@ -197,12 +226,18 @@ impl Parts {
             ([], Some(labels)) if labels.len() == n_models => Ok(labels.clone()),
             ([], _) => {
                 let labels: Vec<String> = (0..n_models).map(|model| format!("m{model}")).collect();
-                notes.push(format!("its models have no names and are called {}: name them with --labels", labels.join(", ")));
+                notes.push(format!(
+                    "its models have no names and are called {}: name them with --labels",
+                    labels.join(", ")
+                ));
                 Ok(labels)
             }
             (told, _) if told.len() == n_models => Ok(told.to_vec()),
             (told, _) => {
-                let cause = format!("it holds {n_models} models, {} labels were given", told.len());
+                let cause = format!(
+                    "it holds {n_models} models, {} labels were given",
+                    told.len()
+                );
                 Err(fault(path, cause))
             }
         }
@@ -211,16 +246,28 @@ impl Parts {
     /// Rule, threshold and thresholds.
     fn rule(&self, told: &Told, notes: &mut Vec<String>) -> (Rule, f32, Vec<f32>) {
         match &self.gate {
-            Gate::Relu { sparsity } => (Rule::L1 { sparsity: *sparsity }, -1.0, Vec::new()),
+            Gate::Relu { sparsity } => (
+                Rule::L1 {
+                    sparsity: *sparsity,
+                },
+                -1.0,
+                Vec::new(),
+            ),
             Gate::TopK { k } => (Rule::TopK { k: *k }, -1.0, Vec::new()),
             Gate::BatchTopK { k, threshold } => (Rule::BatchTopK { k: *k }, *threshold, Vec::new()),
-            Gate::Matryoshka { k, threshold } => (Rule::Matryoshka { k: *k }, *threshold, Vec::new()),
+            Gate::Matryoshka { k, threshold } => {
+                (Rule::Matryoshka { k: *k }, *threshold, Vec::new())
+            }
             Gate::Jump { k, thresholds } => {
                 let k = told.k.or(*k).unwrap_or_else(|| {
                     notes.push("it does not say how many features fire per row: name the number with --k where batches are to be ranked".into());
                     0
                 });
-                let rule = Rule::JumpRelu { k, sparsity: 0.0, bandwidth: 0.0 };
+                let rule = Rule::JumpRelu {
+                    k,
+                    sparsity: 0.0,
+                    bandwidth: 0.0,
+                };
                 let smallest = thresholds.iter().copied().fold(f32::INFINITY, f32::min);
                 (rule, smallest, thresholds.clone())
             }
@@ -258,13 +305,20 @@ pub(super) fn unstacked(values: &[f32], n_models: usize, d_model: usize) -> Vec<
 /// The other way round.
 pub(super) fn stacked(models: &[Vec<f32>], d_model: usize) -> Vec<f32> {
     let n_rows = models[0].len() / d_model;
-    let row = |row: usize| models.iter().flat_map(move |values| &values[row * d_model..(row + 1) * d_model]);
+    let row = |row: usize| {
+        models
+            .iter()
+            .flat_map(move |values| &values[row * d_model..(row + 1) * d_model])
+    };
     (0..n_rows).flat_map(row).copied().collect()
 }
 
 /// `[n_models, …]` → one of each model.
 pub(super) fn cut(values: &[f32], n_models: usize) -> Vec<Vec<f32>> {
-    values.chunks_exact(values.len() / n_models).map(<[f32]>::to_vec).collect()
+    values
+        .chunks_exact(values.len() / n_models)
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 #[cfg(test)]
@@ -274,7 +328,10 @@ mod tests {
     #[test]
     fn layouts_are_turned_and_turned_back() {
         let values: Vec<f32> = (0..12).map(|value| value as f32).collect();
-        assert_eq!(transposed(&values[..6], 2, 3), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(
+            transposed(&values[..6], 2, 3),
+            [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+        );
         let models = unstacked(&values, 2, 3);
         assert_eq!(models[1], [3.0, 4.0, 5.0, 9.0, 10.0, 11.0]);
         assert_eq!(stacked(&models, 3), values);
@@ -289,7 +346,9 @@ mod tests {
         parts.split(&[2, 1]);
         assert_eq!(parts.encoder, [vec![0.0, 1.0, 2.0, 3.0], vec![4.0, 5.0]]);
         assert_eq!(parts.decoder, [vec![0.0, 1.0, 10.0, 11.0], vec![2.0, 12.0]]);
-        let Inputs::Known(normalizer) = &parts.inputs else { unreachable!() };
+        let Inputs::Known(normalizer) = &parts.inputs else {
+            unreachable!()
+        };
         assert_eq!(normalizer[1].mean, [9.0]);
     }
 }

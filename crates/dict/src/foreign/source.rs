@@ -44,8 +44,14 @@ enum File {
 impl Source {
     /// Opens a folder or a file of tensors.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { choose(path)? } else { path.to_owned() };
-        let is_safetensors = path.extension().is_some_and(|ending| ending == "safetensors");
+        let path = if path.is_dir() {
+            choose(path)?
+        } else {
+            path.to_owned()
+        };
+        let is_safetensors = path
+            .extension()
+            .is_some_and(|ending| ending == "safetensors");
         let file = if is_safetensors {
             File::Safetensors(TensorFile::open(&path)?)
         } else {
@@ -55,7 +61,10 @@ impl Source {
             File::Safetensors(file) => file.names(),
             File::Torch(file) => file.names(),
         };
-        let names = stored.into_iter().map(|name| (unwrapped(&name), name)).collect();
+        let names = stored
+            .into_iter()
+            .map(|name| (unwrapped(&name), name))
+            .collect();
         let (config_path, config) = configuration(&path)?;
         Ok(Self {
             path,
@@ -142,7 +151,13 @@ impl Source {
             return Err(self.fault(format!("`{name}` of shape {shape:?} is not one number")));
         }
         let values = self.f32_any(name, &shape);
-        let values = values.or_else(|_| Ok(self.whole(name)?.iter().map(|&v| v as f32).collect::<Vec<_>>()));
+        let values = values.or_else(|_| {
+            Ok(self
+                .whole(name)?
+                .iter()
+                .map(|&v| v as f32)
+                .collect::<Vec<_>>())
+        });
         values.map(|values| values[0])
     }
 
@@ -170,7 +185,9 @@ impl Source {
 
     /// A setting one object down, as `trainer.k`.
     pub(super) fn setting_in(&self, object: &str, name: &str) -> Option<&Json> {
-        self.setting(object)?.get(name).filter(|value| !value.is_null())
+        self.setting(object)?
+            .get(name)
+            .filter(|value| !value.is_null())
     }
 
     /// The configuration, for messages.
@@ -193,14 +210,24 @@ impl Source {
 }
 
 fn unwrapped(name: &str) -> String {
-    PREFIXES.iter().fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name)).to_owned()
+    PREFIXES
+        .iter()
+        .fold(name, |name, prefix| {
+            name.strip_prefix(prefix).unwrap_or(name)
+        })
+        .to_owned()
 }
 
 /// The file of tensors of a folder.
 fn choose(folder: &Path) -> Result<PathBuf> {
     let found: Vec<&str> = KNOWN
         .iter()
-        .filter_map(|names| names.iter().find(|name| folder.join(name).is_file()).copied())
+        .filter_map(|names| {
+            names
+                .iter()
+                .find(|name| folder.join(name).is_file())
+                .copied()
+        })
         .collect();
     match found.as_slice() {
         [name] => return Ok(folder.join(name)),
@@ -223,7 +250,10 @@ fn undecided(folder: &Path, names: &[&str]) -> Error {
     let first: Vec<&str> = names.iter().take(6).copied().collect();
     Error::Invalid {
         path: folder.to_owned(),
-        cause: format!("it holds several dictionaries ({}): name the file", first.join(", ")),
+        cause: format!(
+            "it holds several dictionaries ({}): name the file",
+            first.join(", ")
+        ),
     }
 }
 
@@ -235,9 +265,18 @@ fn files_of_tensors(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let ending = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_file() && ENDINGS.contains(&ending.as_str()) {
-            names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            names.push(
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
     names.sort();
@@ -247,9 +286,17 @@ fn files_of_tensors(folder: &Path) -> Result<Vec<String>> {
 /// Settings beside a file of tensors: `3_cfg.json` of `3.pt`, or the one of the folder.
 fn configuration(path: &Path) -> Result<(PathBuf, Map<String, Json>)> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let own = path.file_stem().unwrap_or_default().to_string_lossy().into_owned() + "_cfg.json";
+    let own = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+        + "_cfg.json";
     let names = std::iter::once(own.as_str()).chain(CONFIGURATIONS);
-    let Some(found) = names.map(|name| folder.join(name)).find(|path| path.is_file()) else {
+    let Some(found) = names
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
+    else {
         return Ok((folder.join(CONFIGURATIONS[0]), Map::new()));
     };
     let text = read_text(&found)?;
@@ -276,7 +323,8 @@ fn yaml_scalars(text: &str) -> Map<String, Json> {
         if value.is_empty() {
             return None;
         }
-        let parsed = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.trim_matches(['\'', '"']).into()));
+        let parsed = serde_json::from_str(value)
+            .unwrap_or_else(|_| Json::String(value.trim_matches(['\'', '"']).into()));
         Some((key.trim().to_owned(), parsed))
     };
     text.lines().filter_map(scalar).collect()

@@ -12,17 +12,33 @@ use store::Result;
 
 pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
     let [n_features, d_model] = source.sizes("encoder.weight", "[num_latents, d_in]")?;
-    let flag = |name: &str| source.setting(name).and_then(Json::as_bool).unwrap_or(false);
+    let flag = |name: &str| {
+        source
+            .setting(name)
+            .and_then(Json::as_bool)
+            .unwrap_or(false)
+    };
     if flag("transcode") || source.contains("W_skip") {
-        return Err(source.fault("it is a transcoder, from one hook to another; a dictionary here has one".into()));
+        return Err(source.fault(
+            "it is a transcoder, from one hook to another; a dictionary here has one".into(),
+        ));
     }
-    let activation = source.setting("activation").and_then(Json::as_str).unwrap_or("topk");
+    let activation = source
+        .setting("activation")
+        .and_then(Json::as_str)
+        .unwrap_or("topk");
     if activation != "topk" {
         return Err(source.fault(format!("its activation is {activation}; topk is known")));
     }
-    let configured = source.setting("k").and_then(Json::as_u64).map(|k| k as usize);
+    let configured = source
+        .setting("k")
+        .and_then(Json::as_u64)
+        .map(|k| k as usize);
     let Some(k) = told.k.or(configured) else {
-        return Err(source.fault(format!("{} has no `k`: give it with --k", source.config_path().display())));
+        return Err(source.fault(format!(
+            "{} has no `k`: give it with --k",
+            source.config_path().display()
+        )));
     };
     let mut parts = Parts::single(d_model, n_features, Gate::TopK { k });
     parts.encoder = vec![linear(source, "encoder.weight", n_features, d_model)?];
@@ -31,7 +47,9 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
     parts.centre(source.f32("b_dec", &[d_model])?);
     // The folder is called after the module whose output it reads.
     let folder = source.path().canonicalize().ok();
-    let folder = folder.as_deref().and_then(|path| path.parent()?.file_name()?.to_str());
+    let folder = folder
+        .as_deref()
+        .and_then(|path| path.parent()?.file_name()?.to_str());
     parts.hook = folder.and_then(from_module);
     as_written(&mut parts, source.setting("crosscoder"), source)?;
     Ok(parts)
@@ -49,7 +67,9 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
     let mut flat = Flat::of(dictionary);
     if !is_unweighted(dictionary) {
         flat.measure_by_rank(&dictionary.rank_weights());
-        export.note("activations are measured by their rank value, by which the k largest are chosen");
+        export.note(
+            "activations are measured by their rank value, by which the k largest are chosen",
+        );
     }
     flat.centre();
     let (d, n) = (flat.d_total, flat.n_features);
@@ -61,7 +81,10 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
     ];
     export.safetensors("sae.safetensors", &tensors)?;
     if dictionary.n_models() > 1 {
-        export.note(format!("its input are the activations of {} side by side", dictionary.labels.join(", ")));
+        export.note(format!(
+            "its input are the activations of {} side by side",
+            dictionary.labels.join(", ")
+        ));
     }
     export.json(
         "cfg.json",

@@ -34,6 +34,11 @@ enum Data {
     Stream(BTreeMap<String, Vec<u8>>),
 }
 
+/// The whole numbers of a file of `torch.save` that is one tensor.
+pub fn read_numbers(path: &Path) -> Result<Vec<i64>> {
+    TorchFile::open(path)?.i64("")
+}
+
 impl TorchFile {
     /// Opens a file. What does more than hold tensors and plain values is an error that names it.
     pub(super) fn open(path: &Path) -> Result<Self> {
@@ -90,7 +95,10 @@ impl TorchFile {
     pub(super) fn i64(&self, name: &str) -> Result<Vec<i64>> {
         let tensor = self.tensor(name)?;
         let scalar = tensor.storage.scalar;
-        if matches!(scalar, Scalar::F64 | Scalar::F32 | Scalar::F16 | Scalar::Bf16) {
+        if matches!(
+            scalar,
+            Scalar::F64 | Scalar::F32 | Scalar::F16 | Scalar::Bf16
+        ) {
             let cause = format!("tensor `{name}` must hold whole numbers, not {scalar:?}");
             return Err(invalid(&self.path, cause));
         }
@@ -106,7 +114,11 @@ impl TorchFile {
             Value::Dict(entries) if depth > 0 => {
                 for &(key, value) in entries {
                     if let Value::Text(key) = pickle.value(key) {
-                        let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                        let name = if name.is_empty() {
+                            key.clone()
+                        } else {
+                            format!("{name}.{key}")
+                        };
                         self.collect(pickle, pickle.value(value), &name, depth - 1);
                     }
                 }
@@ -123,7 +135,8 @@ impl TorchFile {
     fn enter_only_dictionary(&mut self) {
         for key in ["sae", "state_dict", "model_state_dict", "model"] {
             let prefix = format!("{key}.");
-            if !self.tensors.is_empty() && self.tensors.keys().all(|name| name.starts_with(&prefix)) {
+            if !self.tensors.is_empty() && self.tensors.keys().all(|name| name.starts_with(&prefix))
+            {
                 let tensors = std::mem::take(&mut self.tensors);
                 self.tensors = tensors
                     .into_iter()
@@ -159,7 +172,11 @@ impl TorchFile {
         let mut bytes = Vec::with_capacity(n * size);
         let mut index = vec![0; tensor.shape.len()];
         for _ in 0..n {
-            let place: usize = index.iter().zip(&tensor.strides).map(|(i, stride)| i * stride).sum();
+            let place: usize = index
+                .iter()
+                .zip(&tensor.strides)
+                .map(|(i, stride)| i * stride)
+                .sum();
             let from = (tensor.offset + place) * size;
             bytes.extend_from_slice(&storage[from..from + size]);
             advance(&mut index, &tensor.shape);
@@ -170,7 +187,11 @@ impl TorchFile {
     fn storage(&self, tensor: &Tensor) -> Result<Vec<u8>> {
         let key = &tensor.storage.key;
         match &self.data {
-            Data::Archive { prefix } => entry(&self.path, &mut archive(&self.path)?, &format!("{prefix}data/{key}")),
+            Data::Archive { prefix } => entry(
+                &self.path,
+                &mut archive(&self.path)?,
+                &format!("{prefix}data/{key}"),
+            ),
             Data::Stream(storages) => storages
                 .get(key)
                 .cloned()
@@ -181,13 +202,20 @@ impl TorchFile {
 
 /// Numbers of a tensor, if all of them lie in its storage and none is repeated.
 fn span(tensor: &Tensor) -> Option<usize> {
-    let n = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))?;
+    let n = tensor
+        .shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size))?;
     if n == 0 || tensor.shape.len() != tensor.strides.len() {
         return (n == 0).then_some(0);
     }
-    let reach = tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |last, (size, stride)| {
-        last.checked_add((size - 1).checked_mul(*stride)?)
-    })?;
+    let reach = tensor
+        .shape
+        .iter()
+        .zip(&tensor.strides)
+        .try_fold(tensor.offset, |last, (size, stride)| {
+            last.checked_add((size - 1).checked_mul(*stride)?)
+        })?;
     (reach < tensor.storage.n && n <= tensor.storage.n).then_some(n)
 }
 
@@ -213,7 +241,12 @@ fn advance(index: &mut [usize], shape: &[usize]) {
 }
 
 fn each<T, const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks().0.iter().map(|chunk| value(*chunk)).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|chunk| value(*chunk))
+        .collect()
 }
 
 fn whole(scalar: Scalar, bytes: &[u8]) -> Vec<i64> {
@@ -250,13 +283,18 @@ fn read_start(file: &mut File, start: &mut [u8]) -> std::io::Result<usize> {
 fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
     let mut file = open_input(path)?;
     file.rewind().map_err(|error| read_error(path, error))?;
-    ZipArchive::new(BufReader::new(file))
-        .map_err(|error| invalid(path, format!("truncated, or not an archive of torch.save: {error}")))
+    ZipArchive::new(BufReader::new(file)).map_err(|error| {
+        invalid(
+            path,
+            format!("truncated, or not an archive of torch.save: {error}"),
+        )
+    })
 }
 
 /// One entry, which torch never compresses.
 fn entry(path: &Path, archive: &mut ZipArchive<BufReader<File>>, name: &str) -> Result<Vec<u8>> {
-    let fault = |error: zip::result::ZipError| invalid(path, format!("its entry `{name}`: {error}"));
+    let fault =
+        |error: zip::result::ZipError| invalid(path, format!("its entry `{name}`: {error}"));
     let mut bytes = Vec::new();
     archive
         .by_name(name)
@@ -272,9 +310,15 @@ fn open_archive(path: &Path) -> Result<(Pickle, Data)> {
         .file_names()
         .filter_map(|name| Some(name.ok()?.into_owned()))
         .collect();
-    let pickles: Vec<&String> = names.iter().filter(|name| name.ends_with("data.pkl")).collect();
+    let pickles: Vec<&String> = names
+        .iter()
+        .filter(|name| name.ends_with("data.pkl"))
+        .collect();
     let [name] = pickles.as_slice() else {
-        let cause = format!("it holds {} data.pkl, a file of torch.save has one", pickles.len());
+        let cause = format!(
+            "it holds {} data.pkl, a file of torch.save has one",
+            pickles.len()
+        );
         return Err(invalid(path, cause));
     };
     let prefix = name.trim_end_matches("data.pkl").to_owned();
@@ -290,7 +334,8 @@ fn open_archive(path: &Path) -> Result<(Pickle, Data)> {
 /// After the magic: three pickles (version, machine, object), one with the keys, then each storage behind its length.
 fn open_stream(path: &Path, mut file: File) -> Result<(Pickle, Data)> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|error| read_error(path, error))?;
+    file.read_to_end(&mut bytes)
+        .map_err(|error| read_error(path, error))?;
     let mut at = 0;
     let mut next = || {
         let pickle = Pickle::read(&bytes[at..]).map_err(|cause| invalid(path, cause))?;
@@ -313,7 +358,10 @@ fn open_stream(path: &Path, mut file: File) -> Result<(Pickle, Data)> {
         let n = u64::from_le_bytes(n.try_into().expect("eight bytes were taken")) as usize;
         at += 8;
         let size = sizes.get(key).copied().unwrap_or(1);
-        let end = n.checked_mul(size).and_then(|n| at.checked_add(n)).ok_or_else(short)?;
+        let end = n
+            .checked_mul(size)
+            .and_then(|n| at.checked_add(n))
+            .ok_or_else(short)?;
         storages.insert(key.clone(), bytes.get(at..end).ok_or_else(short)?.to_vec());
         at = end;
     }

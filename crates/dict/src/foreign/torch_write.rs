@@ -157,14 +157,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [first, second] = ["a.pt", "b.pt"].map(|name| directory.path().join(name));
         let tensors = [
-            ("w.x".to_owned(), TensorData::F32 { shape: vec![2, 3], values: vec![1.0, -2.0, 3.5, 0.0, 1e-9, f32::NAN] }),
-            ("k".to_owned(), TensorData::I64 { shape: vec![], values: vec![7] }),
+            (
+                "w.x".to_owned(),
+                TensorData::F32 {
+                    shape: vec![2, 3],
+                    values: vec![1.0, -2.0, 3.5, 0.0, 1e-9, f32::NAN],
+                },
+            ),
+            (
+                "k".to_owned(),
+                TensorData::I64 {
+                    shape: vec![],
+                    values: vec![7],
+                },
+            ),
         ];
-        let Json::Object(extra) = json!({ "dict_size": 40, "share": 0.05 }) else { unreachable!() };
+        let Json::Object(extra) = json!({ "dict_size": 40, "share": 0.05 }) else {
+            unreachable!()
+        };
         for path in [&first, &second] {
             write_torch(path, &tensors, &[("_partition_config", extra.clone())]).unwrap();
         }
-        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+        assert_eq!(
+            std::fs::read(&first).unwrap(),
+            std::fs::read(&second).unwrap()
+        );
         let file = TorchFile::open(&first).unwrap();
         assert_eq!(file.names(), ["k", "w.x"]);
         assert_eq!(file.shape("w.x").unwrap(), [2, 3]);

@@ -60,12 +60,17 @@ impl Export<'_> {
         if widths.iter().all(|width| *width == widths[0]) {
             return Ok(widths[0]);
         }
-        self.refuse(format!("its models have the widths {widths:?}, the format has one for all"))
+        self.refuse(format!(
+            "its models have the widths {widths:?}, the format has one for all"
+        ))
     }
 
     /// Why a rule has no place in a format.
     pub(super) fn refuse_rule<T>(&self, known: &str) -> Result<T> {
-        self.refuse(format!("the rule is {}, the format knows {known}", self.dictionary.rule.name()))
+        self.refuse(format!(
+            "the rule is {}, the format knows {known}",
+            self.dictionary.rule.name()
+        ))
     }
 }
 
@@ -83,6 +88,10 @@ pub(super) fn whole(name: &str, shape: &[usize], values: Vec<i64>) -> (String, T
 
 /// √(total variance) after a normaliser, which two formats keep beside it.
 pub(super) fn target(normalizer: &Normalizer) -> f32 {
-    let total: f64 = normalizer.std.iter().map(|&value| f64::from(value).powi(2)).sum();
+    let total: f64 = normalizer
+        .std
+        .iter()
+        .map(|&value| f64::from(value).powi(2))
+        .sum();
     (f64::from(normalizer.scale) * (total + 1e-8).sqrt()) as f32
 }

@@ -118,11 +118,10 @@ def dfc(out, clones):
     load = package("dfc", clones / "superkaiba+dfc_learning" / "dictionary_learning")
     d = load("dictionary")
     cc = d.DedicatedFeatureBatchTopKCrossCoder(D, F, N, K, model_a_exclusive_pct=0.1, model_b_exclusive_pct=0.15)
-    with torch.no_grad():
-        cc.decoder.weight.mul_(0.7)
-        cc.encoder.bias.normal_(std=0.3)
-        cc.decoder.bias.normal_()
-        cc.threshold.fill_(2.0)
+    randomise(cc)
+    cc.encoder._initialize_masked_weights()
+    cc.decoder._initialize_masked_weights()
+    cc.threshold.fill_(2.0)
     x = rows()
     f = cc.encode(x)
     folder = out / "dfc"
