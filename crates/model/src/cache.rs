@@ -1,5 +1,6 @@
 //! Keys and values of the positions already processed.
 
+use crate::Batch;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Room for the keys and values of a batch, allocated once and filled in place.
@@ -13,6 +14,8 @@ pub struct Cache {
     pub(crate) capacity: usize,
     /// `[batch]`: first real position of each row.
     pub(crate) starts: Vec<usize>,
+    /// Per row, every token processed, padding included.
+    tokens: Vec<Vec<u32>>,
 }
 
 impl Cache {
@@ -33,7 +36,37 @@ impl Cache {
             len: 0,
             capacity: shape[1],
             starts: Vec::new(),
+            tokens: Vec::new(),
         })
+    }
+
+    /// Notes that the tokens of `batch` were processed.
+    pub(crate) fn take(&mut self, batch: &Batch) {
+        self.tokens.resize(batch.batch, Vec::new());
+        for (row, new) in self.tokens.iter_mut().zip(batch.token_ids.chunks_exact(batch.seq)) {
+            row.extend(new);
+        }
+        self.len += batch.seq;
+    }
+
+    /// Forgets every position; the room stays.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.starts.clear();
+        self.tokens.clear();
+    }
+
+    /// Everything processed so far with `batch` behind it.
+    pub(crate) fn with(&self, batch: &Batch) -> Batch {
+        let new = batch.token_ids.chunks_exact(batch.seq);
+        let rows = self.tokens.iter().zip(new);
+        Batch {
+            batch: batch.batch,
+            seq: self.len + batch.seq,
+            token_ids: rows.flat_map(|(old, new)| old.iter().chain(new).copied()).collect(),
+            starts: self.starts.clone(),
+            ends: batch.ends.iter().map(|end| self.len + end).collect(),
+        }
     }
 
     /// Positions filled so far, padding included.
@@ -62,6 +95,7 @@ impl Cache {
         }
         copy.len = self.len;
         copy.starts = self.starts.repeat(rows);
+        copy.tokens = self.tokens.iter().cycle().take(rows).cloned().collect();
         Ok(copy)
     }
 

@@ -331,3 +331,62 @@ impl Date {
         ((year + year / 4 - year / 100 + year / 400 + shift + self.day) % 7) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Case {
+        about: String,
+        template: String,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+        text: Option<String>,
+        refusal: Option<String>,
+    }
+
+    fn template(source: &str) -> Template {
+        let tokens = [("bos_token", "<s>"), ("eos_token", "</s>"), ("pad_token", "<pad>")];
+        let owned = tokens.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        Template::new(source, BTreeMap::from(owned))
+    }
+
+    #[test]
+    fn every_trap_is_written_as_transformers_writes_it() {
+        let cases = include_str!("../tests/golden/chat.json");
+        let cases: Vec<Case> = serde_json::from_str(cases).unwrap();
+        assert!(cases.len() > 40);
+        for case in cases {
+            let template = template(&case.template);
+            let ours = template.render(&case.messages, case.add_generation_prompt);
+            match (case.text, case.refusal) {
+                (Some(text), _) => assert_eq!(ours.as_deref(), Ok(text.as_str()), "{}", case.about),
+                (None, refusal) => {
+                    let cause = ours.unwrap_err();
+                    let refusal = refusal.unwrap().replace('\n', " ");
+                    assert!(cause.contains(&refusal) && !cause.contains('\n'), "{cause}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_date_is_the_same_whenever_it_is_asked_for() {
+        let source = "{{ strftime_now('%d %b %Y|%A %-m/%-d/%y %B %H:%M %p %%') }}";
+        let mut template = template(source);
+        let today = template.render(&[], false).unwrap();
+        assert_eq!(today, "26 Jul 2024|Friday 7/26/24 July 12:00 PM %");
+        template.date = Date { year: 2000, month: 2, day: 29 };
+        let leap = template.render(&[], false).unwrap();
+        assert_eq!(leap, "29 Feb 2000|Tuesday 2/29/00 February 12:00 PM %");
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_read_says_where_in_one_line() {
+        let cause = template("a\n{% if %}").render(&[], false).unwrap_err();
+        assert!(cause.starts_with("line 2 of the chat template: "), "{cause}");
+        let cause = template("{{ nothing.at.all }}").render(&[], false).unwrap_err();
+        assert!(cause.starts_with("line 1 of the chat template: ") && !cause.contains('\n'), "{cause}");
+    }
+}

@@ -36,9 +36,20 @@ fn fetched(path: &Path, model: &str, _: &str) -> Result<PathBuf> {
     ))
 }
 
-/// Fetches what this crate reads of a model: configuration, tokenizer, weights.
 #[cfg(feature = "hub")]
 fn fetched(path: &Path, model: &str, revision: &str) -> Result<PathBuf> {
+    fetched_into(hf_hub::Cache::from_env(), path, model, revision)
+}
+
+/// Fetches what this crate reads of a model: configuration, tokenizer, weights. Nothing is asked of the Hub when all of it
+/// is in the cache.
+#[cfg(feature = "hub")]
+fn fetched_into(
+    cache: hf_hub::Cache,
+    path: &Path,
+    model: &str,
+    revision: &str,
+) -> Result<PathBuf> {
     use hf_hub::api::sync::ApiBuilder;
     use hf_hub::{Repo, RepoType};
     let fail = |e: hf_hub::api::sync::ApiError| {
@@ -46,10 +57,9 @@ fn fetched(path: &Path, model: &str, revision: &str) -> Result<PathBuf> {
         let words: Vec<&str> = words.split_whitespace().collect();
         Error::invalid(path, format!("the Hub: {}", words.join(" ")))
     };
-    let api = ApiBuilder::from_env()
-        .with_progress(false)
-        .build()
-        .map_err(fail)?;
+    let token = cache.token();
+    let builder = ApiBuilder::from_cache(cache).with_token(token);
+    let api = builder.with_progress(false).build().map_err(fail)?;
     let repo = Repo::with_revision(model.into(), RepoType::Model, revision.into());
     let remote = api.repo(repo);
     let config = remote.get("config.json").map_err(fail)?;
@@ -117,6 +127,24 @@ mod tests {
         let error = directory(Path::new("no-such/model")).unwrap_err().to_string();
         assert!(error.contains("no-such/model") && error.contains("`hub`"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn a_snapshot_in_the_cache_is_read_without_the_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let repo = folder.path().join("models--no-such--model");
+        let snapshot = repo.join("snapshots/abc123");
+        for directory in [&snapshot, &repo.join("refs")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        std::fs::write(repo.join("refs/main"), "abc123").unwrap();
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::write(snapshot.join(name), "{}").unwrap();
+        }
+        let cache = hf_hub::Cache::new(folder.path().to_path_buf());
+        let found = fetched_into(cache, Path::new("no-such/model"), "no-such/model", "main");
+        assert_eq!(found.unwrap(), snapshot);
     }
 
     #[test]

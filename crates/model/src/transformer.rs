@@ -3,8 +3,9 @@
 use crate::norm::{Norm, normed};
 use crate::ops::{self, AttentionShape, Turn};
 use crate::rotary::{Placed, Rotary};
-use crate::assemble::Linear;
+use crate::storage::{Linear, Weight};
 use crate::config::Activation;
+use kernels::Precision;
 use crate::{Batch, Cache, Config, Error, Hook, Result, Rules, Site, Tap};
 use candle_core::{DType, Device, Tensor};
 
@@ -16,12 +17,14 @@ pub struct Model {
     pub(crate) device: Device,
     pub(crate) dtype: DType,
     /// `[vocab, d_model]`
-    pub(crate) embed: Tensor,
+    pub(crate) embed: Weight,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Norm,
     /// `[vocab, d_model]`; absent when tied to the embedding.
-    pub(crate) unembed: Option<Tensor>,
+    pub(crate) unembed: Option<Weight>,
     pub(crate) rotary: Rotary,
+    /// What linear layers multiply.
+    pub(crate) precision: Precision,
 }
 
 /// One block's weights.
@@ -93,10 +96,10 @@ pub(crate) struct LayerTrace {
 /// How a pass runs: what it remembers, and where it may stop.
 #[derive(Default)]
 pub(crate) struct Pass<'a> {
-    cache: Option<&'a mut Cache>,
-    trace: Option<Vec<LayerTrace>>,
+    pub(crate) cache: Option<&'a mut Cache>,
+    pub(crate) trace: Option<Vec<LayerTrace>>,
     /// Stop where this was shown; nothing after it is computed.
-    until: Option<Hook>,
+    pub(crate) until: Option<Hook>,
 }
 
 impl Model {
@@ -175,71 +178,13 @@ impl Model {
         Ok((normed.y, trace))
     }
 
-    /// Room for `batch` sequences of at most `capacity` positions.
-    pub fn new_cache(&self, batch: usize, capacity: usize) -> Result<Cache> {
-        let config = &self.config;
-        let shape = [batch, capacity, config.n_kv_heads, config.d_head];
-        Ok(Cache::new(
-            config.n_layers,
-            shape,
-            self.dtype,
-            &self.device,
-        )?)
-    }
-
-    /// Processes the next tokens of every row: the left-padded prompts first, then one token a call.
-    ///
-    /// Returns the logits of the last position, `[batch, vocab]`.
-    pub fn step(&self, batch: &Batch, cache: &mut Cache, tap: &mut dyn Tap) -> Result<Tensor> {
-        let resid = self.advance(batch, cache, tap)?;
-        let d_model = self.config.d_model;
-        let last = resid
-            .reshape((batch.batch, batch.seq, d_model))?
-            .narrow(1, batch.seq - 1, 1)?;
-        let one = Batch {
-            seq: 1,
-            ..batch.clone()
-        };
-        let logits = self.logits(
-            &last.contiguous()?.reshape((batch.batch, d_model))?,
-            &one,
-            tap,
-        )?;
-        Ok(logits.squeeze(1)?)
-    }
-
-    /// Processes the next tokens of every row; returns the residual stream after the last block, `[tokens, d_model]`.
-    pub(crate) fn advance(
-        &self,
-        batch: &Batch,
-        cache: &mut Cache,
-        tap: &mut dyn Tap,
-    ) -> Result<Tensor> {
-        if cache.len + batch.seq > cache.capacity {
-            return Err(Error::Argument(format!(
-                "a cache of {} positions cannot take {} more",
-                cache.capacity, batch.seq
-            )));
-        }
-        if cache.len == 0 {
-            cache.starts.clone_from(&batch.starts);
-        }
-        let mut pass = Pass {
-            cache: Some(cache),
-            ..Pass::default()
-        };
-        let resid = self.blocks(batch, &mut pass, tap)?;
-        cache.len += batch.seq;
-        Ok(resid)
-    }
-
     /// Residual stream after the last block, `[tokens, d_model]`.
     pub(crate) fn residual(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
         self.blocks(batch, &mut Pass::default(), tap)
     }
 
     /// Residual stream after the last block that runs, `[tokens, d_model]`.
-    fn blocks(&self, batch: &Batch, pass: &mut Pass<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
+    pub(crate) fn blocks(&self, batch: &Batch, pass: &mut Pass<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
         batch.check(self.config.vocab)?;
         tap.begin(batch)?;
         let offset = pass.cache.as_ref().map_or(0, |cache| cache.len);
@@ -252,10 +197,10 @@ impl Model {
             ..batch.clone()
         };
         let placed = self.rotary.place(&self.config, &rows, offset)?;
-        let ids = Tensor::new(batch.token_ids.as_slice(), &self.device)?;
+        let embedded = ops::embedding(&self.embed, &batch.token_ids, self.dtype, &self.device)?;
         let embed = match self.config.form.embedding_scale {
-            Some(scale) => (self.embed.index_select(&ids, 0)? * scale)?,
-            None => self.embed.index_select(&ids, 0)?,
+            Some(scale) => (embedded * scale)?,
+            None => embedded,
         };
         let at = Hook::new(Site::Embed, 0);
         let mut resid = tapped(tap, at, embed, batch)?;
@@ -299,11 +244,7 @@ impl Model {
             return Ok(resid_pre);
         }
         let (y, attention_scale) = normed(layer.attention_norm.as_ref(), &resid_pre)?;
-        let (q, k, v) = (
-            layer.q.forward(&y)?,
-            layer.k.forward(&y)?,
-            layer.v.forward(&y)?,
-        );
+        let [q, k, v] = Linear::all([&layer.q, &layer.k, &layer.v], &y)?;
 
         // 2. Norm of queries and keys, and rotation
         let norms = layer.qk_norm.as_ref();
@@ -348,7 +289,7 @@ impl Model {
 
         // 5. MLP, and its norm where there is one, into the residual stream
         let (y, mlp_scale) = normed(layer.mlp_norm.as_ref(), &resid_mid)?;
-        let (gate, up) = (layer.gate.forward(&y)?, layer.up.forward(&y)?);
+        let [gate, up] = Linear::all([&layer.gate, &layer.up], &y)?;
         let raw = layer.down.forward(&self.gated(&gate, &up)?)?;
         let (mlp_out, scale) = normed(layer.mlp_after.as_ref(), &raw)?;
         let mlp_raw = scale.map(|scale| (raw, scale));
@@ -436,7 +377,7 @@ impl Model {
     /// `[n, d_model]` after the final norm → `[n, vocab]`.
     pub(crate) fn logits_of_normed(&self, normed: &Tensor) -> Result<Tensor> {
         let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
-        let logits = ops::linear(normed, unembed, None)?;
+        let [logits] = ops::linears(normed, [(unembed, None)], self.precision)?;
         Ok(match self.config.form.logit_softcap {
             Some(cap) => ops::softcap(&logits, cap)?,
             None => logits,

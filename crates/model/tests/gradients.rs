@@ -5,7 +5,8 @@
 mod common;
 
 use candle_core::{DType, Tensor};
-use common::{ARCHITECTURES, load, values};
+use common::{ARCHITECTURES, load, rows, tensors, values, worst};
+use model::config::Norms;
 use model::loss::Scored;
 use model::{Batch, GradientTap, Gradients, Hook, Model, Recorder, Site, Tap, Target, nll};
 use std::collections::BTreeMap;
@@ -185,25 +186,130 @@ fn the_kernels_agree_with_the_plain_operators() {
     }
 }
 
+/// The loss of `golden/make.py`: row, position, token modulo the vocabulary, weight.
+const LOSS: [(usize, usize, usize, f64); 4] =
+    [(0, 13, 17, 0.7), (0, 3, 4, 0.2), (1, 12, 3, 1.0), (1, 5, 90, -0.4)];
+
+/// Gradients of that loss by the embeddings, at every target and by every weight.
+fn reference_backward(name: &str, dtype: DType) -> (Tensor, Collect, Gradients) {
+    let model = load(name, dtype);
+    let batch = Batch::right_padded(&rows(&tensors(name, "expected.safetensors")), 0);
+    let scored = LOSS.map(|(row, position, token, weight)| Scored {
+        row,
+        position,
+        token: (token % model.config.vocab) as u32,
+        weight,
+    });
+    let (logits, trace) = model.forward_trace(&batch, &mut ()).unwrap();
+    let d_logits = nll(&logits, &scored).unwrap().d_logits;
+    let (mut taps, mut gradients) = (Collect::default(), Gradients::default());
+    let d_embed = model.backward(&trace, &d_logits, &mut taps, Some(&mut gradients));
+    (d_embed.unwrap(), taps, gradients)
+}
+
+/// Largest difference as a share of the largest value.
+fn relative(ours: &Tensor, wanted: &Tensor) -> f64 {
+    let largest = values(wanted).iter().fold(1e-6f64, |m, x| m.max(x.abs()));
+    worst(ours, wanted) / largest
+}
+
+/// The gradient of a weight as the file has it: parts that are stored joined are joined.
+fn stored_gradient(gradients: &Gradients, weight: &str) -> Tensor {
+    let parts = [("qkv_proj", &["q_proj", "k_proj", "v_proj"][..]), ("gate_up_proj", &["gate_proj", "up_proj"])];
+    let Some((whole, parts)) = parts.iter().find(|(whole, _)| weight.contains(whole)) else {
+        return gradients.get(weight).unwrap_or_else(|| panic!("no gradient of {weight}")).clone();
+    };
+    let parts = parts.iter().map(|part| gradients.get(&weight.replace(whole, part)).unwrap());
+    Tensor::cat(&parts.collect::<Vec<_>>(), 0).unwrap()
+}
+
+#[test]
+fn the_gradients_are_those_of_pytorch() {
+    println!("| model | Δ∂/∂embeddings | Δ∂/∂residuals | Δ∂/∂weights | (shares of the largest value)");
+    println!("|---|---|---|---|");
+    for name in ARCHITECTURES {
+        let reference = tensors(name, "reference.safetensors");
+        let (d_embed, taps, gradients) = reference_backward(name, DType::F32);
+        let embed = relative(&d_embed, &reference["grad.resid_pre.0"]);
+        // From the end back: every target's gradient joins that of the stream.
+        let (mut resid, mut worst_resid) = (taps.0[&Target::Logits].clone(), 0f64);
+        for layer in (0..load(name, DType::F32).config.n_layers).rev() {
+            for target in [Target::Mlp(layer), Target::Q(layer), Target::K(layer), Target::V(layer)] {
+                resid = (resid + &taps.0[&target]).unwrap();
+            }
+            let wanted = &reference[&format!("grad.resid_pre.{layer}")];
+            worst_resid = worst_resid.max(relative(&resid, wanted));
+        }
+        let weights = reference.iter().filter_map(|(key, wanted)| {
+            let weight = key.strip_prefix("grad.").filter(|key| key.ends_with("weight") || key.ends_with("bias"))?;
+            Some((relative(&stored_gradient(&gradients, weight), wanted), weight))
+        });
+        let (weights, which) = weights.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        println!("| {name} | {embed:.1e} | {worst_resid:.1e} | {weights:.1e} |");
+        let worst = embed.max(worst_resid).max(weights);
+        assert!(worst < 1e-4, "{name}: {worst} (weights {weights} at {which})");
+    }
+}
+
 #[test]
 fn zero_ablating_every_source_of_a_target_changes_nothing_to_first_order() {
-    // RMSNorm does not see the length of its input, so ⟨residual, gradient⟩ ≈ 0 at every target before its norm.
-    let model = load("llama3", DType::F64);
-    let (_, taps, _) = backward(&model);
-    let mut recorder = Recorder::new((0..3).map(|layer| Hook::new(Site::ResidPre, layer)));
-    model.forward(&batch(), &mut recorder).unwrap();
-    for layer in 0..3 {
-        let x = &recorder.activations[&Hook::new(Site::ResidPre, layer)];
-        let product: f64 = values(&(x * &taps.0[&Target::Q(layer)]).unwrap())
-            .iter()
-            .sum();
-        let size: f64 = values(&taps.0[&Target::Q(layer)])
-            .iter()
-            .map(|g| g.abs())
-            .sum();
-        assert!(
-            product.abs() < 1e-3 * size.max(1e-6),
-            "layer {layer}: {product} of {size}"
-        );
+    // A norm does not see the length of its input, so ⟨stream, gradient⟩ ≈ 0 wherever a norm reads the stream. OLMo's
+    // attention reads it bare, but its queries, its keys and what its values become are normed: that comes to the same.
+    // Only its MLP, which is not linear, sees the length.
+    for name in ARCHITECTURES {
+        let model = load(name, DType::F64);
+        let (_, taps, _) = backward(&model);
+        let layers = 0..model.config.n_layers;
+        let sites = [Site::ResidPre, Site::ResidMid, Site::ResidPost];
+        let hooks = layers.clone().flat_map(|layer| sites.map(|site| Hook::new(site, layer)));
+        let mut recorder = Recorder::new(hooks);
+        model.forward(&batch(), &mut recorder).unwrap();
+        let share = |target: Target, hook: Hook| {
+            let product = (&recorder.activations[&hook] * &taps.0[&target]).unwrap();
+            let terms = values(&product);
+            terms.iter().sum::<f64>().abs() / terms.iter().map(|term| term.abs()).sum::<f64>()
+        };
+        let bare = model.config.form.norms == Norms::After;
+        for layer in layers {
+            let pre = Hook::new(Site::ResidPre, layer);
+            for target in [Target::Q(layer), Target::K(layer), Target::V(layer)] {
+                let share = share(target, pre);
+                assert!(share < 1e-3, "{name} {target:?}: {share}");
+            }
+            let mlp = share(Target::Mlp(layer), Hook::new(Site::ResidMid, layer));
+            assert_eq!(mlp < 1e-3, !bare, "{name} {layer}: {mlp}");
+        }
+        let end = Hook::new(Site::ResidPost, model.config.n_layers - 1);
+        assert!(share(Target::Logits, end) < 1e-3, "{name}");
+    }
+}
+
+/// What patching reads: moving a source by ε·ΔO at the one target that sees it changes the loss by ε·⟨ΔO, gradient⟩.
+#[test]
+fn the_gradient_at_a_target_is_the_slope_of_what_is_added_to_the_stream() {
+    for name in ARCHITECTURES {
+        let model = load(name, DType::F64);
+        let (_, taps, _) = backward(&model);
+        let last = model.config.n_layers - 1;
+        // The last MLP's output is read by the final norm alone; the last attention's output by it and the last MLP.
+        let readers = [
+            (Site::MlpOut, vec![Target::Logits]),
+            (Site::AttnOut, vec![Target::Logits, Target::Mlp(last)]),
+        ];
+        for (site, targets) in readers {
+            let hook = Hook::new(site, last);
+            let gradients = targets.iter().map(|target| values(&taps.0[target]));
+            let gradient = gradients.reduce(|a, b| a.iter().zip(b).map(|(a, b)| a + b).collect());
+            let gradient = gradient.unwrap();
+            let largest = |(_, a): &(usize, &f64), (_, b): &(usize, &f64)| a.abs().total_cmp(&b.abs());
+            let at = gradient.iter().enumerate().max_by(largest).unwrap().0;
+            let slope = [1e-5, -1e-5].map(|by| loss(&model, &mut Nudge { hook, at, by }));
+            let slope = (slope[0] - slope[1]) / 2e-5;
+            assert!(
+                (slope - gradient[at]).abs() < 1e-6 * (1.0 + slope.abs()),
+                "{name} {hook}: {slope} {}",
+                gradient[at]
+            );
+        }
     }
 }
