@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`item`] — one question with its answer, as a line of a `.jsonl` file
 //! - [`grade`](mod@grade) — from a completion to a verdict
+//! - [`ifeval`] — instructions whose keeping a program can check
 //! - [`thinking`] — reasoning apart from answers
 //! - [`harness`] — task files of lm-evaluation-harness
 //! - [`lab`] — the built-in suite: eight text tasks, two kinds of author, a corpus in which the known answer is planted
@@ -17,6 +18,7 @@
 pub mod error;
 pub mod grade;
 pub mod harness;
+pub mod ifeval;
 pub mod item;
 pub mod lab;
 pub mod thinking;

@@ -1,5 +1,6 @@
 //! From a completion to a verdict.
 
+mod choice;
 mod extract;
 mod lab;
 mod latex;
@@ -7,7 +8,7 @@ mod math;
 
 use serde::{Deserialize, Serialize};
 
-use crate::thinking;
+use crate::{ifeval, thinking};
 
 /// How the answers of an item are read and compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub enum Grader {
     Math,
     /// Word problems: what follows `####`, else as for `math`.
     Gsm8k,
+    /// Multiple choice: the letter that the completion settles on.
+    Mcq,
+    /// Instructions whose keeping can be checked; the target is the document as JSON.
+    Ifeval,
 }
 
 /// What a grader found.
@@ -87,6 +92,8 @@ pub fn grade(grader: Grader, completion: &str, target: &str) -> Verdict {
         }
         Grader::Math => math::math(answer, target),
         Grader::Gsm8k => math::gsm8k(answer, target),
+        Grader::Mcq => choice::grade(answer, target),
+        Grader::Ifeval => ifeval::grade(answer, target),
     }
 }
 
