@@ -2,8 +2,8 @@
 
 use crate::config::NormNames;
 use crate::norm::Norm;
-use crate::ops;
 use crate::rotary::Rotary;
+use crate::storage::{Linear, Loading, Weight};
 use crate::transformer::Layer;
 use crate::{Config, Model, Result};
 use candle_core::{DType, Device, Tensor};
@@ -11,50 +11,31 @@ use candle_core::{DType, Device, Tensor};
 /// Where a weight comes from: its name and shape to a tensor.
 pub(crate) type Source<'a> = dyn FnMut(String, &[usize]) -> Result<Tensor> + 'a;
 
-/// A linear layer: y = x·wᵀ + b.
-#[derive(Debug, Clone)]
-pub(crate) struct Linear {
-    /// `[d_out, d_in]`
-    pub(crate) weight: Tensor,
-    /// `[d_out]`
-    pub(crate) bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub(crate) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
-    }
-
-    /// The part that writes `d_out` of the outputs.
-    fn rows(&self, start: usize, d_out: usize) -> Result<Self> {
-        let rows = |whole: &Tensor| whole.narrow(0, start, d_out);
-        Ok(Self {
-            weight: rows(&self.weight)?,
-            bias: self.bias.as_ref().map(rows).transpose()?,
-        })
-    }
-}
-
 impl Model {
     pub(crate) fn build(
         config: Config,
         device: &Device,
-        dtype: DType,
+        loading: Loading,
         source: &mut Source<'_>,
     ) -> Result<Self> {
+        let dtype = loading.dtype;
         let embed = source(
             "model.embed_tokens.weight".into(),
             &[config.vocab, config.d_model],
         )?;
         let layers = (0..config.n_layers)
-            .map(|index| Layer::build(&config, index, source))
+            .map(|index| Layer::build(&config, index, loading, source))
             .collect::<Result<_>>()?;
         let weight = source("model.norm.weight".into(), &[config.d_model])?;
         let final_norm = Norm::new(weight, &config);
         let head = [config.vocab, config.d_model];
-        let unembed = (!config.tied)
-            .then(|| source("lm_head.weight".into(), &head))
-            .transpose()?;
+        // Rows of an embedding that is not the head as well are only looked up: rounding them saves no time.
+        let (embed, unembed) = if config.tied {
+            (loading.kept(embed)?, None)
+        } else {
+            let unembed = loading.kept(source("lm_head.weight".into(), &head)?)?;
+            (Weight::Float(embed), Some(unembed))
+        };
         let rotary = Rotary::new(&config, dtype, device)?;
         Ok(Self {
             config,
@@ -65,6 +46,7 @@ impl Model {
             final_norm,
             unembed,
             rotary,
+            precision: loading.precision,
         })
     }
 }
@@ -72,6 +54,7 @@ impl Model {
 /// The tensors of one block.
 struct Parts<'a, 'b> {
     prefix: String,
+    loading: Loading,
     source: &'a mut Source<'b>,
 }
 
@@ -81,13 +64,14 @@ impl Parts<'_, '_> {
     }
 
     fn linear(&mut self, part: &str, d_out: usize, d_in: usize, bias: bool) -> Result<Linear> {
-        let weight = self.tensor(&format!("{part}.weight"), &[d_out, d_in])?;
+        let weight = Weight::Float(self.tensor(&format!("{part}.weight"), &[d_out, d_in])?);
         let bias = if bias {
             Some(self.tensor(&format!("{part}.bias"), &[d_out])?)
         } else {
             None
         };
-        Ok(Linear { weight, bias })
+        let precision = self.loading.precision;
+        Ok(Linear { weight, bias, precision })
     }
 
     /// Linear layers that read the same, with their `d_out`: each a tensor, or rows of the one that `fused` names.
@@ -102,7 +86,7 @@ impl Parts<'_, '_> {
             let whole = self.linear(fused, parts.iter().map(|part| part.1).sum(), d_in, bias)?;
             let mut start = 0;
             for (_, d_out) in parts {
-                all.push(whole.rows(start, d_out)?);
+                all.push(whole.part(start, d_out)?);
                 start += d_out;
             }
         } else {
@@ -110,12 +94,20 @@ impl Parts<'_, '_> {
                 all.push(self.linear(part, d_out, d_in, bias)?);
             }
         }
+        for linear in &mut all {
+            linear.weight = self.loading.kept(linear.weight.tensor()?.clone())?;
+        }
         Ok(all.try_into().expect("one layer was pushed for each part"))
     }
 }
 
 impl Layer {
-    fn build(config: &Config, index: usize, source: &mut Source<'_>) -> Result<Self> {
+    fn build(
+        config: &Config,
+        index: usize,
+        loading: Loading,
+        source: &mut Source<'_>,
+    ) -> Result<Self> {
         let (d_model, d_mlp) = (config.d_model, config.d_mlp);
         let (q_width, kv_width) = (
             config.n_heads * config.d_head,
@@ -123,6 +115,7 @@ impl Layer {
         );
         let mut parts = Parts {
             prefix: format!("model.layers.{index}"),
+            loading,
             source,
         };
         let fused = |name| config.form.fused.then_some(name);
@@ -135,13 +128,18 @@ impl Layer {
             ],
             (d_model, config.qkv_bias),
         )?;
-        let o = parts.linear("self_attn.o_proj", d_model, q_width, config.output_bias)?;
+        let [o] = parts.linears(
+            None,
+            [("self_attn.o_proj", d_model)],
+            (q_width, config.output_bias),
+        )?;
         let [gate, up] = parts.linears(
             fused("mlp.gate_up_proj"),
             [("mlp.gate_proj", d_mlp), ("mlp.up_proj", d_mlp)],
             (d_model, config.mlp_bias),
         )?;
-        let down = parts.linear("mlp.down_proj", d_model, d_mlp, config.mlp_bias)?;
+        let [down] =
+            parts.linears(None, [("mlp.down_proj", d_model)], (d_mlp, config.mlp_bias))?;
         let qk_norm = if config.qk_norm {
             let whole = config.form.qk_norm_whole;
             let width = |all: usize| if whole { all } else { config.d_head };
@@ -175,7 +173,7 @@ impl Layer {
     pub(crate) fn push_parameters<'a>(
         &'a mut self,
         prefix: &str,
-        names: NormNames,
+        (names, dtype): (NormNames, DType),
         all: &mut Vec<(String, &'a mut Tensor)>,
     ) {
         let linears = [
@@ -188,7 +186,8 @@ impl Layer {
             ("mlp.down_proj", &mut self.down),
         ];
         for (part, linear) in linears {
-            all.push((format!("{prefix}.{part}.weight"), &mut linear.weight));
+            let weight = linear.weight.widened(dtype).expect("a matrix in memory is converted");
+            all.push((format!("{prefix}.{part}.weight"), weight));
             all.extend(
                 linear
                     .bias

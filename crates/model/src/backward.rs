@@ -6,7 +6,7 @@ use crate::config::NormNames;
 use crate::norm::{Norm, Read, normed_again, normed_backward};
 use crate::ops::{self, Turn};
 use crate::transformer::{Layer, LayerTrace};
-use crate::assemble::Linear;
+use crate::storage::Linear;
 use crate::{GradientTap, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ impl Model {
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
         let unembed = self.unembed.as_ref().unwrap_or(&self.embed);
-        let d_normed = trace.spread(&ops::linear_backward(d_logits, unembed)?)?;
+        let d_normed = trace.spread(&ops::weight_backward(d_logits, unembed, self.precision)?)?;
         let name = if self.unembed.is_some() {
             "lm_head.weight"
         } else {
@@ -171,7 +171,7 @@ impl Model {
         let norms = self.norm_names(index);
         let added = (layer.mlp_after.as_ref(), kept.mlp_raw.as_ref());
         let d_out = added_backward(added, norms.mlp_after, trace, d_resid, gradients)?;
-        let d_hidden = ops::linear_backward(&d_out, &layer.down.weight)?;
+        let d_hidden = layer.down.backward(&d_out)?;
         let activation = self.config.form.activation;
         let (d_gate, d_up) =
             trace.rules.gated_backward(activation, &d_hidden, &kept.gate, &kept.up)?;
@@ -184,8 +184,8 @@ impl Model {
             gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
         }
         let d_normed = ops::add(
-            &ops::linear_backward(&d_gate, &layer.gate.weight)?,
-            &ops::linear_backward(&d_up, &layer.up.weight)?,
+            &layer.gate.backward(&d_gate)?,
+            &layer.up.backward(&d_up)?,
         )?;
         gradients.norm(norms.mlp, read, &d_normed)?;
         let through = normed_backward(layer.mlp_norm.as_ref(), trace.rules, &d_normed, read)?;
@@ -211,7 +211,7 @@ impl Model {
         let norms = self.norm_names(index);
         let added = (layer.attention_after.as_ref(), kept.attention_raw.as_ref());
         let d_out = added_backward(added, norms.attention_after, trace, d_resid, gradients)?;
-        let dz = ops::linear_backward(&d_out, &layer.o.weight)?;
+        let dz = layer.o.backward(&d_out)?;
         gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
         let shape = self.attention_shape(index, 0, &trace.batch.starts);
         let by_head = taps.wants_heads();
@@ -260,7 +260,7 @@ impl Model {
         let norm_backward = |dy: &Tensor| normed_backward(norm, trace.rules, dy, read);
         let mut d_normed: Option<Tensor> = None;
         for (_, projection, dy, target) in &projections {
-            let part = ops::linear_backward(dy, &projection.weight)?;
+            let part = projection.backward(dy)?;
             if taps.wants(*target) {
                 self.show(taps, *target, trace, &norm_backward(&part)?)?;
             }

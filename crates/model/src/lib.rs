@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`config`]: what a `config.json` says, for every architecture in one struct
 //! - [`weights`]: Hugging Face directories in and out
+//! - [`storage`]: what weights are in memory: `f32`, `bf16`, 8-bit integers
 //! - [`transformer`]: the forward pass; one, with taps
 //! - [`backward`]: the reverse pass, written out
 //! - [`heads`]: gradients of single heads; [`rules`]: what the reverse pass may take for constant; [`pieces`]: parts of a
@@ -32,6 +33,7 @@ pub mod loss;
 mod norm;
 pub mod ops;
 pub mod score;
+pub mod storage;
 pub mod pieces;
 pub mod rules;
 mod rotary;
@@ -52,6 +54,7 @@ pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
 pub use loss::nll;
 pub use score::Continuation;
+pub use storage::{Loading, Storage};
 pub use pieces::HeadWeights;
 pub use rules::Rules;
 pub use tap::{GradientTap, Recorder, Tap};
@@ -59,5 +62,6 @@ pub use tokenizer::Tokenizer;
 pub use transformer::{Model, Trace};
 pub use weights::parse_dtype;
 
+pub use kernels::Precision;
 
 pub use candle_core::{DType, Device, Tensor};

@@ -4,7 +4,7 @@ use crate::heads::repeated;
 use crate::norm::{Norm, normed};
 use crate::ops;
 use crate::transformer::Pass;
-use crate::assemble::Linear;
+use crate::storage::Linear;
 use crate::{Batch, Error, Hook, Model, Result, Site, Tap};
 use candle_core::Tensor;
 
@@ -21,6 +21,8 @@ pub struct HeadWeights<'a> {
     pub v: &'a Tensor,
     /// Output projection, `[d_model, n_heads * d_head]`.
     pub o: &'a Tensor,
+    /// γ of the norm behind attention, `[d_model]`, where there is one.
+    pub after: Option<Tensor>,
 }
 
 impl Model {
@@ -35,10 +37,22 @@ impl Model {
                 Some(norm) => norm.gamma()?,
                 None => self.final_norm.weight.ones_like()?,
             },
-            q: &block.q.weight,
-            k: &block.k.weight,
-            v: &block.v.weight,
-            o: &block.o.weight,
+            q: block.q.weight.tensor()?,
+            k: block.k.weight.tensor()?,
+            v: block.v.weight.tensor()?,
+            o: block.o.weight.tensor()?,
+            after: block.attention_after.as_ref().map(Norm::gamma).transpose()?,
+        })
+    }
+
+    /// z times the scale of the norm behind attention, `[tokens, n_heads * d_head]`; z itself where there is none.
+    ///
+    /// What a block's heads add to the residual is linear in it: through `o`, then γ of that norm.
+    pub fn scaled_z(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
+        let block = &self.layers[layer];
+        Ok(match &block.attention_after {
+            Some(norm) => z.broadcast_mul(&norm.forward(&block.o.forward(z)?)?.scale)?,
+            None => z.clone(),
         })
     }
 
@@ -102,14 +116,14 @@ impl Model {
         let (d_model, d_head) = (self.config.d_model, self.config.d_head);
         let rows = read.reshape(((), d_model))?;
         let (y, _) = normed(self.layers[layer].attention_norm.as_ref(), &rows)?;
-        let own = linear.weight.dim(0)? / d_head;
+        let own = linear.weight.rows() / d_head;
         if read.rank() == 2 {
             return Ok((linear.forward(&y)?, own));
         }
         let (n, tokens, _) = read.dims3()?;
         let heads: Vec<u32> = (0..n).map(|head| (head / (n / own)) as u32).collect();
         let heads = Tensor::new(heads, read.device())?;
-        let weight = linear.weight.reshape((own, d_head, d_model))?;
+        let weight = linear.weight.tensor()?.reshape((own, d_head, d_model))?;
         let weight = weight.index_select(&heads, 0)?.transpose(1, 2)?.contiguous()?;
         let mut x = y.reshape((n, tokens, d_model))?.matmul(&weight)?;
         if let Some(bias) = &linear.bias {

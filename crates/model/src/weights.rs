@@ -1,6 +1,7 @@
 //! Hugging Face directories in and out: `config.json` with `model.safetensors`, whole or sharded.
 
-use crate::{Config, Error, Model, Result, hub};
+use crate::{Config, Error, Loading, Model, Result, hub};
+use crate::storage::Weight;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -28,13 +29,18 @@ impl Model {
     /// When a file is missing or damaged, the architecture is unknown, or a tensor is missing, of another shape than
     /// `config.json` says, or not of floating numbers; each with the file's name.
     pub fn load(directory: &Path, device: &Device, dtype: DType) -> Result<Self> {
+        Self::load_with(directory, device, Loading::new(dtype))
+    }
+
+    /// [`Self::load`] with weights kept, and multiplied, in another way than activations.
+    pub fn load_with(directory: &Path, device: &Device, loading: Loading) -> Result<Self> {
         let directory = &*hub::directory(directory)?;
         let config = Config::load(directory)?;
         let stored = Stored::open(directory)?;
         // A head stored although the configuration says it is tied is a contradiction that transformers settles in favour
         // of the configuration; so does this.
-        let mut source = |name: String, shape: &[usize]| stored.load(&name, shape, device, dtype);
-        Self::build(config, device, dtype, &mut source)
+        let mut source = |name: String, shape: &[usize]| stored.load(&name, shape, device, loading);
+        Self::build(config, device, loading, &mut source)
     }
 
     /// A model with random weights: embeddings N(0, 0.02²), projections `N(0, 1/d_in)`, those that write to the residual
@@ -61,7 +67,17 @@ impl Model {
             };
             Ok(Tensor::from_vec(values, shape, device)?)
         };
-        Self::build(config, device, DType::F32, &mut source)
+        Self::build(config, device, Loading::new(DType::F32), &mut source)
+    }
+
+    /// Bytes that the weights' matrices take in memory.
+    pub fn matrix_bytes(&self) -> usize {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down]
+        });
+        let heads = [Some(&self.embed), self.unembed.as_ref()];
+        let linears = layers.map(|linear| linear.weight.bytes()).sum::<usize>();
+        linears + heads.into_iter().flatten().map(Weight::bytes).sum::<usize>()
     }
 
     /// Every weight with its Hugging Face name, in a fixed order.
@@ -73,18 +89,21 @@ impl Model {
             .collect()
     }
 
-    /// Every weight with its Hugging Face name, to be replaced: in a fixed order.
+    /// Every weight with its Hugging Face name, to be replaced: in a fixed order. From here on all are kept as computed.
     ///
     /// Phi-3's fused tensors are apart here, with the names that the other architectures give the parts.
     pub fn parameters_mut(&mut self) -> Vec<(String, &mut Tensor)> {
         let names = self.config.form.norms.names();
-        let mut all = vec![("model.embed_tokens.weight".to_owned(), &mut self.embed)];
+        let dtype = self.dtype;
+        let floats = "a matrix in memory is converted";
+        let embed = self.embed.widened(dtype).expect(floats);
+        let mut all = vec![("model.embed_tokens.weight".to_owned(), embed)];
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            layer.push_parameters(&format!("model.layers.{index}"), names, &mut all);
+            layer.push_parameters(&format!("model.layers.{index}"), (names, dtype), &mut all);
         }
         all.push(("model.norm.weight".to_owned(), &mut self.final_norm.weight));
         if let Some(unembed) = &mut self.unembed {
-            all.push(("lm_head.weight".to_owned(), unembed));
+            all.push(("lm_head.weight".to_owned(), unembed.widened(dtype).expect(floats)));
         }
         all
     }
@@ -171,7 +190,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    fn load(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
+    fn load(&self, name: &str, shape: &[usize], device: &Device, loading: Loading) -> Result<Tensor> {
         let stored = self.name(name);
         let refuse = |cause: String| Error::invalid(self.directory, format!("tensor `{name}` {cause}"));
         if !self.names.contains(&stored) {
@@ -188,6 +207,7 @@ impl<'a> Stored<'a> {
         }
         let tensor = self.mapped.load(&stored, device);
         let tensor = tensor.map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let dtype = loading.read_as(tensor.dtype(), shape.len(), device);
         Ok(tensor.to_dtype(dtype)?)
     }
 }
