@@ -10,7 +10,7 @@
 //! ```
 //!
 //! # Layout
-//! - [`train`], [`encode`], [`eval`], [`import`]: the subcommands
+//! - [`train`], [`encode`], [`eval`], [`import`], [`export`]: the subcommands; [`formats`]: other programs' formats
 //! - [`filter`]: the flags that leave rows out
 //! - [`reader`]: shuffled batches; [`plan`]: what a training run was told; [`checkpoint`]: how it continues
 //! - [`measure`]: what `eval` computes
@@ -18,13 +18,16 @@
 pub mod checkpoint;
 pub mod encode;
 pub mod eval;
+pub mod export;
 pub mod filter;
+pub mod formats;
 pub mod import;
 pub mod measure;
 pub mod plan;
 pub mod reader;
 pub mod train;
 
+mod activations;
 mod done;
 
 /// Trains, applies and evaluates crosscoders: one sparse dictionary for the activations of several models.
@@ -48,7 +51,8 @@ enum Command {
     Train(Box<train::Args>),
     Encode(encode::Args),
     Eval(eval::Args),
-    Import(import::Args),
+    Import(Box<import::Args>),
+    Export(export::Args),
 }
 
 /// Runs the program.
@@ -59,5 +63,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Encode(args) => encode::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
     }
 }
