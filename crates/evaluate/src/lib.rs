@@ -10,15 +10,21 @@
 //! ```
 //!
 //! # Layout
-//! - [`run`](mod@run) — the model answers; [`questions`] — what it is asked; [`batches`] — in which order; [`parts`] — what a
-//!   run that is stopped leaves behind
+//! - [`run`](mod@run) — the model answers; [`answers`] — batch by batch; [`questions`], [`batches`] — items; [`harness`] — tasks
+//!   of lm-evaluation-harness; [`parts`] — what a run that is stopped leaves behind; [`device`] — devices by name
 //! - [`results`] — the results JSON
 //! - [`grade`](mod@grade) — answers that exist are graded again; [`pairs`] — answers that are no table
-//! - [`compare`] — two sets of answers; [`pairing`] — which belong together; [`table`] — as people read it
+//! - [`compare`] — two sets of answers; [`pairing`] — which belong together; [`clusters`] — which documents do; [`changes`] —
+//!   which changed; [`table`] — as people read it
 
+pub mod answers;
 pub mod batches;
+pub mod changes;
+pub mod clusters;
 pub mod compare;
+pub mod device;
 pub mod grade;
+pub mod harness;
 pub mod pairing;
 pub mod pairs;
 pub mod parts;

@@ -16,13 +16,41 @@ pub struct Set<'a> {
 
 type Documents<'a> = BTreeMap<&'a str, BTreeMap<u32, &'a Sample>>;
 
-/// One document answered in both sets: the share of right answers in each.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
-    /// In the first set, 0 to 1.
-    pub a: f64,
-    /// In the second set, 0 to 1.
-    pub b: f64,
+/// One document answered in both sets: its answers in each, in the order of their numbers, which are the same.
+#[derive(Debug, Clone)]
+pub struct Pair<'a> {
+    /// The document.
+    pub doc_id: &'a str,
+    /// In the first set, at least one.
+    pub a: Vec<&'a Sample>,
+    /// In the second set, as many.
+    pub b: Vec<&'a Sample>,
+}
+
+/// Share of right answers, 0 to 1.
+pub fn share(answers: &[&Sample]) -> f64 {
+    let right = answers.iter().filter(|answer| answer.correct).count();
+    right as f64 / answers.len() as f64
+}
+
+/// Whether the most frequent answer is right; the one given first, of several. Where no answer was found in any, none is.
+pub fn majority(answers: &[&Sample]) -> bool {
+    let count = |one: &str| {
+        let same = |other: &&&Sample| other.extracted.as_deref() == Some(one);
+        answers.iter().filter(same).count()
+    };
+    let found = || {
+        answers
+            .iter()
+            .filter_map(|answer| Some((*answer, answer.extracted.as_deref()?)))
+    };
+    let most = found().map(|(_, text)| count(text)).max();
+    let winner = found().find(|(_, text)| Some(count(text)) == most);
+    winner.is_some_and(|(answer, _)| {
+        // One of the same answers may have been cut off: the answer counts as right where any of them is.
+        let same = |other: &&&Sample| other.extracted == answer.extracted;
+        answers.iter().filter(same).any(|other| other.correct)
+    })
 }
 
 /// Splits answers into sets, in the order of their names.
@@ -63,7 +91,11 @@ fn full_name(sample: &Sample) -> String {
 
 /// The documents of both sets by task, documents in order. Where one set holds answers that the other lacks, they are left
 /// out if `common`, and an error otherwise.
-pub fn pair<'a>(a: &Set<'a>, b: &Set<'a>, common: bool) -> Result<BTreeMap<&'a str, Vec<Pair>>> {
+pub fn pair<'a>(
+    a: &Set<'a>,
+    b: &Set<'a>,
+    common: bool,
+) -> Result<BTreeMap<&'a str, Vec<Pair<'a>>>> {
     if !common {
         refuse_difference(a, b)?;
     }
@@ -74,13 +106,9 @@ pub fn pair<'a>(a: &Set<'a>, b: &Set<'a>, common: bool) -> Result<BTreeMap<&'a s
         };
         let mut pairs = Vec::new();
         for (document, answers) in documents {
-            pairs.extend(
-                others
-                    .get(document)
-                    .map(|others| pair_of(answers, others))
-                    .transpose()?
-                    .flatten(),
-            );
+            if let Some(others) = others.get(document) {
+                pairs.extend(pair_of(document, answers, others)?);
+            }
         }
         if !pairs.is_empty() {
             tasks.insert(*task, pairs);
@@ -95,9 +123,17 @@ pub fn pair<'a>(a: &Set<'a>, b: &Set<'a>, common: bool) -> Result<BTreeMap<&'a s
     Ok(tasks)
 }
 
-/// Shares of right answers among those given in both sets; none when there are no such.
-fn pair_of(a: &BTreeMap<u32, &Sample>, b: &BTreeMap<u32, &Sample>) -> Result<Option<Pair>> {
-    let (mut n, mut pair) = (0.0, Pair { a: 0.0, b: 0.0 });
+/// The answers that are in both sets; none when there are no such.
+fn pair_of<'a>(
+    doc_id: &'a str,
+    a: &BTreeMap<u32, &'a Sample>,
+    b: &BTreeMap<u32, &'a Sample>,
+) -> Result<Option<Pair<'a>>> {
+    let mut pair = Pair {
+        doc_id,
+        a: Vec::new(),
+        b: Vec::new(),
+    };
     for (number, a) in a {
         let Some(b) = b.get(number) else {
             continue;
@@ -109,14 +145,10 @@ fn pair_of(a: &BTreeMap<u32, &Sample>, b: &BTreeMap<u32, &Sample>) -> Result<Opt
             a.target,
             b.target
         );
-        n += 1.0;
-        pair.a += f64::from(u8::from(a.correct));
-        pair.b += f64::from(u8::from(b.correct));
+        pair.a.push(a);
+        pair.b.push(b);
     }
-    Ok((n > 0.0).then(|| Pair {
-        a: pair.a / n,
-        b: pair.b / n,
-    }))
+    Ok((!pair.a.is_empty()).then_some(pair))
 }
 
 fn refuse_difference(a: &Set, b: &Set) -> Result<()> {
@@ -172,11 +204,42 @@ mod tests {
         }
     }
 
-    /// Pairs of base and rl, or the error.
-    fn pairs(samples: &[Sample], common: bool) -> Result<Vec<Pair>, String> {
+    /// Shares of right answers of base and rl by document, or the error.
+    fn pairs(samples: &[Sample], common: bool) -> Result<Vec<(f64, f64)>, String> {
         let sets = sets(samples).map_err(|error| error.to_string())?;
         let tasks = pair(&sets[0], &sets[1], common).map_err(|error| error.to_string())?;
-        Ok(tasks["t"].clone())
+        let shares = tasks["t"]
+            .iter()
+            .map(|pair| (share(&pair.a), share(&pair.b)));
+        Ok(shares.collect())
+    }
+
+    #[test]
+    fn the_most_frequent_answer_decides() {
+        let answer = |number: u32, text: Option<&str>, correct: bool| Sample {
+            extracted: text.map(str::to_owned),
+            ..sample("base", "1", number, correct)
+        };
+        let of = |answers: &[Sample]| majority(&answers.iter().collect::<Vec<_>>());
+        let (right, wrong, none) = (
+            answer(0, Some("4"), true),
+            answer(1, Some("5"), false),
+            answer(2, None, false),
+        );
+        assert!(of(&[
+            wrong.clone(),
+            right.clone(),
+            right.clone(),
+            none.clone()
+        ]));
+        assert!(!of(&[
+            wrong.clone(),
+            right.clone(),
+            none.clone(),
+            none.clone()
+        ]));
+        assert!(!of(&[none.clone(), none]));
+        assert!(of(&[right, wrong]));
     }
 
     #[test]
@@ -198,7 +261,7 @@ mod tests {
             sample("rl", "1", 1, true),
             sample("rl", "1", 0, true),
         ];
-        assert_eq!(pairs(&samples, false).unwrap(), [Pair { a: 0.5, b: 1.0 }]);
+        assert_eq!(pairs(&samples, false).unwrap(), [(0.5, 1.0)]);
     }
 
     #[test]
@@ -213,7 +276,7 @@ mod tests {
             error.contains("1 answers are in base only, such as t/2/0"),
             "{error}"
         );
-        assert_eq!(pairs(&samples, true).unwrap(), [Pair { a: 0.0, b: 1.0 }]);
+        assert_eq!(pairs(&samples, true).unwrap(), [(0.0, 1.0)]);
         let apart = [sample("base", "2", 0, true), sample("rl", "1", 0, true)];
         assert!(
             pairs(&apart, true)

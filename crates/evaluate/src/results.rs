@@ -31,7 +31,7 @@ pub struct TaskResult {
     pub accuracy_low: f64,
     /// Upper end of the interval.
     pub accuracy_high: f64,
-    /// Share of answers that came to an end within the budget, 0 to 1.
+    /// Share of answers that came to an end within the budget, or were chosen among given ones, 0 to 1.
     pub finished: f64,
     /// Mean length of an answer in tokens, the end token included.
     pub mean_tokens: f64,
@@ -84,7 +84,7 @@ impl TaskResult {
         let n = samples.len() as f64;
         let finished = samples
             .iter()
-            .filter(|sample| sample.finish_reason == "stop")
+            .filter(|sample| sample.finish_reason != "length")
             .count();
         let tokens: f64 = samples
             .iter()

@@ -1,34 +1,44 @@
-//! `evaluate run`: a model answers the items of task files, greedily or by sampling, and the answers are graded.
+//! `evaluate run`: a model answers the items of task files, or the documents of lm-evaluation-harness' tasks, and the answers
+//! are graded.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use cli::{Labelled, Progress, Shard, Stopped};
-use model::{DType, Device, Model, Sampling, Tokenizer};
+use anyhow::Result;
+use cli::{Labelled, Shard};
+use model::{Sampling, Tokenizer};
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use store::Provenance;
 use store::tables::Sample;
 
-use crate::batches::{Answerer, plan};
+use crate::answers;
+use crate::device::{Place, Precision};
+use crate::harness::ask::Overrides;
+use crate::harness::export;
+use crate::harness::header::{self, Header};
+use crate::harness::open::{self, Opened, Sources};
+use crate::harness::preset::Preset;
+use crate::harness::units::Writing;
 use crate::parts::Parts;
-use crate::questions::{self, Question};
 use crate::results::Results;
 
-/// Lets a model answer the items of task files, and grades the answers
+/// Lets a model answer the questions of task files, and grades the answers
 ///
-/// An answer that does not come to an end within --max-new-tokens is never right. Batches hold prompts of like length;
-/// every answer has random numbers of its own, taken from the seed, the task, the document and the number of the answer.
-/// A run that is stopped or killed goes on where it was when started again.
+/// Task files are items as JSON lines; YAML files of lm-evaluation-harness (which Python they name must be known here), or
+/// names of tasks, groups and tags among those under --include-path; and with --preset JSON lines of any kind. An answer
+/// that does not come to an end is never right. Batches hold prompts of like length; every answer has random numbers of its
+/// own, taken from the seed, the task, the document and the number of the answer. A run that is stopped or killed goes on
+/// where it was when started again.
 #[derive(Debug, Serialize, clap::Args)]
 #[command(before_help = EXAMPLE)]
 pub struct Args {
     /// Model directory with its role: LABEL=DIR
     #[arg(long)]
-    model: Labelled,
-    /// Task files: .jsonl files, directories, globs, or - for stdin
+    pub(crate) model: Labelled,
+    /// Task files: .jsonl or .yaml files, directories, globs, - for stdin, or names of tasks
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     #[serde(skip)]
     tasks: Vec<PathBuf>,
@@ -40,48 +50,97 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     results: Option<PathBuf>,
-    /// Answers per document
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    samples_per_document: u32,
-    /// 0 takes the likeliest token every time; 1 samples from the model's distribution
-    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
-    temperature: f64,
-    /// Samples among the likeliest tokens that together have this probability
-    #[arg(long, default_value_t = 1.0, value_parser = share)]
-    top_p: f64,
-    /// Samples among this many of the likeliest tokens; 0 means all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Longest answer in tokens, the end token included
-    #[arg(long, default_value_t = 256, value_parser = at_least_one)]
-    max_new_tokens: usize,
+    /// Answers per document [default: what the task says, else 1]
+    #[arg(long, visible_alias = "n", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[serde(serialize_with = "or_one")]
+    samples_per_document: Option<u32>,
+    /// 0 takes the likeliest token every time; 1 samples from the model's distribution [default: what the task says, else 0]
+    #[arg(long, value_parser = temperature)]
+    #[serde(serialize_with = "or_greedy")]
+    temperature: Option<f64>,
+    /// Samples among the likeliest tokens that together have this probability [default: what the task says, else 1]
+    #[arg(long, value_parser = share)]
+    #[serde(serialize_with = "or_whole")]
+    top_p: Option<f64>,
+    /// Samples among this many of the likeliest tokens; 0 means all [default: what the task says, else 0]
+    #[arg(long)]
+    #[serde(serialize_with = "or_all")]
+    top_k: Option<usize>,
+    /// Longest answer in tokens, the end token included [default: what the task says, else 256]
+    #[arg(long, value_parser = at_least_one)]
+    #[serde(serialize_with = "or_budget")]
+    max_new_tokens: Option<usize>,
     /// Prompts answered together
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
-    batch: usize,
+    pub(crate) batch: usize,
     /// Ask the first N documents of each task only
     #[arg(long, value_name = "N", value_parser = at_least_one)]
-    limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
     /// Seed of the sampling
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Ask one of N contiguous ranges of the documents: I/N, I from 0
     #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    pub(crate) shard: Option<Shard>,
     /// Where the model is computed: cpu, cuda, cuda:1, metal
     #[arg(long, default_value = "cpu", value_parser = Place::parse)]
-    device: Place,
+    pub(crate) device: Place,
     /// Precision of the model's arithmetic: f32, f16, bf16
     #[arg(long, default_value = "f32", value_parser = Precision::parse)]
-    dtype: Precision,
+    pub(crate) dtype: Precision,
+    /// What the lines of the .jsonl files are, where they are no items
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
+    /// Directories with the rows of tasks: data sets, or the files that task files name
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[serde(skip)]
+    data: Vec<PathBuf>,
+    /// Directories with task files that --tasks may name
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[serde(skip)]
+    include_path: Vec<PathBuf>,
+    /// Examples before each question [default: what the task says]; a task that says 0 has none
+    #[arg(long, visible_alias = "num_fewshot", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_fewshot: Option<usize>,
+    /// End answers at these texts, in place of those of the task (tasks of YAML files and presets)
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Vec<String>>,
+    /// Put the model's chat template around the prompts of YAML files and presets (items always have it)
+    #[arg(long, visible_alias = "apply_chat_template")]
+    #[serde(skip_serializing_if = "is_unset")]
+    apply_chat_template: bool,
+    /// What stands before all else: the system's turn in a chat
+    #[arg(long, visible_alias = "system_instruction", value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_instruction: Option<String>,
+    /// Write examples and question as one turn of a chat, rather than as turns
+    #[arg(long, requires = "apply_chat_template")]
+    #[serde(skip_serializing_if = "is_unset")]
+    fewshot_in_one_turn: bool,
+    /// The pipeline of filters whose verdict counts [default: the last of the task]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) filter: Option<String>,
+    /// Also write the files of lm-evaluation-harness into this directory
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    lm_eval: Option<PathBuf>,
 }
 
 const EXAMPLE: &str = "\
 Example:
-  evaluate run --model rl=models/grpo --tasks 'tasks/*.test.jsonl' -o rl.samples.parquet --results rl.json";
+  evaluate run --model rl=models/grpo --tasks 'tasks/*.test.jsonl' -o rl.samples.parquet --results rl.json
+  evaluate run --model rl=models/grpo --tasks gsm8k.yaml arc_challenge.yaml --data data/ -o rl.samples.parquet --lm-eval out/";
 
 /// Answers every question, or goes on where an earlier run was stopped.
 pub fn run(args: &Args) -> Result<()> {
-    let provenance = provenance(args)?;
+    let (date, start) = (header::now(), Instant::now());
+    let opened = open::open(args.sources())?;
+    args.check(&opened)?;
+    let provenance = provenance(args, &opened)?;
     let parts = Parts::beside(&args.output, &provenance);
     let samples = if let Some(samples) = finished(args, &provenance) {
         cli::say(&format!(
@@ -91,19 +150,69 @@ pub fn run(args: &Args) -> Result<()> {
         renew(&args.output);
         samples
     } else {
-        let samples = answers(args, &parts)?;
+        let samples = answers::all(args, &opened, &parts)?;
         store::write_table(&args.output, &samples, &provenance)?;
         summarize(&samples);
         samples
     };
     write_results(args, &samples, &provenance)?;
+    if let Some(directory) = &args.lm_eval {
+        let tokenizer = Tokenizer::load(&args.model.path)?;
+        let header = Header {
+            model: &args.model.path,
+            writing: args.writing(&tokenizer),
+            overrides: &args.overrides(),
+            limit: args.limit,
+            batch: args.batch,
+            device: args.device.name(),
+            date,
+            time: header::stamp(date),
+            seconds: start.elapsed().as_secs_f64(),
+            provenance: &provenance,
+        };
+        let path = export::write(&opened, &samples, &header, directory)?;
+        cli::say(&format!("{} written", path.display()));
+    }
     parts.remove()
 }
 
-/// What the answers depend on: the settings, the model, the task files.
-fn provenance(args: &Args) -> Result<Provenance> {
-    let provenance = Provenance::new("evaluate run", args)?.seed(args.seed);
-    Ok(provenance.input(&args.model.path)?.inputs(&args.tasks)?)
+/// What the answers depend on: the settings, the model, the task files and their rows.
+fn provenance(args: &Args, opened: &Opened) -> Result<Provenance> {
+    let settings = Settings {
+        args,
+        tasks: opened
+            .tasks
+            .iter()
+            .map(|task| described(args, task))
+            .collect(),
+    };
+    let provenance = Provenance::new("evaluate run", &settings)?.seed(args.seed);
+    let mut provenance = provenance.input(&args.model.path)?.inputs(&opened.items)?;
+    for file in opened.files() {
+        provenance = provenance.input(&file)?;
+    }
+    Ok(provenance)
+}
+
+/// The settings of a run, those of every task file with what it includes among them.
+#[derive(Serialize)]
+struct Settings<'a> {
+    #[serde(flatten)]
+    args: &'a Args,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    tasks: Map<String, Value>,
+}
+
+fn described(args: &Args, task: &tasks::harness::Task) -> (String, Value) {
+    let overrides = args.overrides();
+    let mut keys = task.definition.raw.clone();
+    keys.insert("num_fewshot".to_owned(), task.n_fewshot.into());
+    keys.insert(
+        "generation_kwargs".to_owned(),
+        Value::Object(overrides.generation(task)),
+    );
+    keys.insert("repeats".to_owned(), overrides.samples_of(task).into());
+    (task.name().to_owned(), Value::Object(keys))
 }
 
 /// The answers that are there already, made from exactly these settings and inputs.
@@ -124,67 +233,6 @@ fn renew(path: &Path) {
         .ok();
 }
 
-/// The answers to every question of this shard, in the order of the documents.
-fn answers(args: &Args, parts: &Parts) -> Result<Vec<Sample>> {
-    let items = questions::read(&args.tasks, args.limit)?;
-    let shard = &items[args.shard.unwrap_or_default().range(items.len())];
-    ensure!(
-        !shard.is_empty(),
-        "cannot ask anything: shard {} has no document",
-        args.shard.unwrap_or_default()
-    );
-    let tokenizer = Tokenizer::load(&args.model.path)?;
-    let model = Model::load(&args.model.path, &args.device.open()?, args.dtype.0)?;
-    let questions = questions::prepare(shard, args.samples_per_document, &tokenizer)?;
-    let answerer = Answerer {
-        label: &args.model.label,
-        model: &model,
-        tokenizer: &tokenizer,
-        sampling: &args.sampling(),
-    };
-    ask(&answerer, &questions, args.batch, parts)
-}
-
-/// Asks batch by batch, keeping each that is finished; the answers in the order of the questions.
-fn ask(
-    answerer: &Answerer,
-    questions: &[Question],
-    size: usize,
-    parts: &Parts,
-) -> Result<Vec<Sample>> {
-    let batches = plan(questions, size);
-    let title = format!("evaluate {}", answerer.label);
-    let progress = Progress::start(&title, questions.len() as u64, "answers");
-    let mut answers: Vec<(usize, Sample)> = Vec::new();
-    for (number, batch) in batches.iter().enumerate() {
-        let samples = if let Some(samples) = parts.read(number, batch.len()) {
-            progress.skip(batch.len() as u64);
-            samples
-        } else {
-            stop_if_asked(number, batches.len())?;
-            let asked: Vec<&Question> = batch.iter().map(|index| &questions[*index]).collect();
-            let samples = answerer.answer(&asked)?;
-            parts.write(number, &samples)?;
-            progress.advance(batch.len() as u64);
-            samples
-        };
-        answers.extend(batch.iter().copied().zip(samples));
-    }
-    progress.finish();
-    answers.sort_by_key(|(index, _)| *index);
-    Ok(answers.into_iter().map(|(_, sample)| sample).collect())
-}
-
-fn stop_if_asked(done: usize, all: usize) -> Result<()> {
-    if cli::stop_requested() {
-        return Err(Stopped {
-            done: format!("{done} of {all} batches"),
-        }
-        .into());
-    }
-    Ok(())
-}
-
 fn write_results(args: &Args, samples: &[Sample], provenance: &Provenance) -> Result<()> {
     let Some(path) = &args.results else {
         return Ok(());
@@ -199,7 +247,7 @@ fn summarize(samples: &[Sample]) {
     let right = samples.iter().filter(|sample| sample.correct).count();
     let unfinished = samples
         .iter()
-        .filter(|sample| sample.finish_reason != "stop")
+        .filter(|sample| sample.finish_reason == "length")
         .count();
     cli::say(&format!(
         "{right} of {} answers right, {unfinished} unfinished",
@@ -208,15 +256,111 @@ fn summarize(samples: &[Sample]) {
 }
 
 impl Args {
-    fn sampling(&self) -> Sampling {
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            tasks: &self.tasks,
+            include: &self.include_path,
+            data: &self.data,
+            preset: self.preset,
+            n_fewshot: self.num_fewshot,
+        }
+    }
+
+    /// Refuses settings that nothing would follow.
+    fn check(&self, opened: &Opened) -> Result<()> {
+        let of_documents = [
+            (self.until.is_some(), "--until"),
+            (self.apply_chat_template, "--apply-chat-template"),
+            (self.system_instruction.is_some(), "--system-instruction"),
+            (self.num_fewshot.is_some(), "--num-fewshot"),
+            (self.lm_eval.is_some(), "--lm-eval"),
+            (self.filter.is_some(), "--filter"),
+        ];
+        if opened.tasks.is_empty()
+            && let Some((_, flag)) = of_documents.into_iter().find(|(is_set, _)| *is_set)
+        {
+            anyhow::bail!(cli::Usage(format!(
+                "{flag} is for tasks of YAML files and presets, and --tasks names none"
+            )));
+        }
+        let Some(filter) = &self.filter else {
+            return Ok(());
+        };
+        for task in &opened.tasks {
+            let names: Vec<&str> = task.pipelines.iter().map(|one| one.name.as_str()).collect();
+            anyhow::ensure!(
+                names.contains(&filter.as_str()),
+                "cannot use --filter {filter} with {}: it has {}",
+                task.name(),
+                names.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// Answers per item.
+    pub(crate) fn samples(&self) -> u32 {
+        self.samples_per_document.unwrap_or(1)
+    }
+
+    /// How answers to items are drawn.
+    pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
-            max_new_tokens: self.max_new_tokens,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
+            max_new_tokens: self.max_new_tokens.unwrap_or(256),
+            temperature: self.temperature.unwrap_or(0.0),
+            top_p: self.top_p.unwrap_or(1.0),
+            top_k: self.top_k.unwrap_or(0),
             seed: self.seed,
         }
     }
+
+    /// What is set in place of what task files say.
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            samples: self.samples_per_document,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            max_new_tokens: self.max_new_tokens,
+            until: self.until.clone(),
+            seed: self.seed,
+        }
+    }
+
+    /// How prompts of task files are written.
+    pub(crate) fn writing<'a>(&'a self, tokenizer: &'a Tokenizer) -> Writing<'a> {
+        Writing {
+            tokenizer,
+            chat: self.apply_chat_template,
+            multiturn: !self.fewshot_in_one_turn,
+            system: self.system_instruction.as_deref(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_unset(flag: &bool) -> bool {
+    !*flag
+}
+
+fn or_one<S: Serializer>(value: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u32(value.unwrap_or(1))
+}
+
+fn or_greedy<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(value.unwrap_or(0.0))
+}
+
+fn or_whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(value.unwrap_or(1.0))
+}
+
+fn or_all<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.unwrap_or(0).serialize(serializer)
+}
+
+fn or_budget<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.unwrap_or(256).serialize(serializer)
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
@@ -238,56 +382,5 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("at least 1 is needed".to_owned()),
         Ok(count) => Ok(count),
         Err(_) => Err("expected a whole number".to_owned()),
-    }
-}
-
-/// A device by name: `cpu`, `cuda`, `cuda:1`, `metal`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(transparent)]
-struct Place(String);
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, String> {
-        let place = Self(text.to_owned());
-        match place.parts() {
-            ("cpu", "0") | ("cuda" | "metal", _) if place.index().is_some() => Ok(place),
-            _ => Err("expected cpu, cuda, cuda:N or metal".to_owned()),
-        }
-    }
-
-    fn parts(&self) -> (&str, &str) {
-        self.0.split_once(':').unwrap_or((&self.0, "0"))
-    }
-
-    fn index(&self) -> Option<usize> {
-        self.parts().1.parse().ok()
-    }
-
-    fn open(&self) -> Result<Device> {
-        let index = self.index().unwrap_or(0);
-        let device = match self.parts().0 {
-            "cuda" => Device::new_cuda(index),
-            "metal" => Device::new_metal(index),
-            _ => Ok(Device::Cpu),
-        };
-        device.with_context(|| format!("cannot use device {}", self.0))
-    }
-}
-
-/// A floating-point type by name.
-#[derive(Debug, Clone, Copy)]
-struct Precision(DType);
-
-impl Precision {
-    fn parse(text: &str) -> Result<Self, String> {
-        model::parse_dtype(text)
-            .map(Self)
-            .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
-    }
-}
-
-impl Serialize for Precision {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.as_str())
     }
 }

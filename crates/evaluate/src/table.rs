@@ -28,7 +28,39 @@ fn block(rows: &[Comparison]) -> String {
         "a = {}, b = {} (percent, 95 % intervals)\n",
         rows[0].a, rows[0].b
     );
-    title + &aligned(&lines)
+    title + &aligned(&lines) + &notes(rows)
+}
+
+/// What the columns have no room for: the smallest difference that can be seen, and figures of several answers.
+fn notes(rows: &[Comparison]) -> String {
+    let mut notes = String::new();
+    for row in rows.iter().filter(|row| row.answers != Some(1)) {
+        let pairs = [
+            ("maj", row.majority_a.zip(row.majority_b)),
+            ("pass", row.pass_a.zip(row.pass_b)),
+        ];
+        for (name, (a, b)) in pairs
+            .into_iter()
+            .filter_map(|(name, pair)| Some((name, pair?)))
+        {
+            let n = row
+                .answers
+                .map_or_else(|| "n".to_owned(), |n| n.to_string());
+            notes += &format!(
+                "{}: {name}@{n} {:.1} -> {:.1}\n",
+                row.task,
+                100.0 * a,
+                100.0 * b
+            );
+        }
+    }
+    if let Some(detectable) = rows.last().and_then(|row| row.detectable) {
+        let points = 100.0 * detectable;
+        notes += &format!(
+            "this comparison can see differences above {points:.1} points (80 % power, two-sided 5 %)\n"
+        );
+    }
+    notes
 }
 
 fn cells(row: &Comparison) -> Vec<String> {
@@ -105,6 +137,9 @@ mod tests {
             right_to_wrong: 0,
             p: 1e-9,
             p_holm: if task == "all" { 0.25 } else { 1e-9 },
+            detectable: Some(0.0234),
+            answers: Some(1),
+            ..Comparison::default()
         }
     }
 
@@ -116,8 +151,21 @@ a = base, b = rl (percent, 95 % intervals)
 task     n               a                    b              b - a  wrong>right  right>wrong  p (Holm)
 arith  500  3.6 [2.0, 6.0]  100.0 [99.0, 100.0]  96.4 [94.8, 98.0]          482            0   <0.0001
 all    500  3.6 [2.0, 6.0]  100.0 [99.0, 100.0]  96.4 [94.8, 98.0]          482            0    0.2500
+this comparison can see differences above 2.3 points (80 % power, two-sided 5 %)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn several_answers_have_their_own_lines() {
+        let mut all = row("all", "rl");
+        (all.answers, all.majority_a, all.majority_b) = (Some(4), Some(0.5), Some(0.625));
+        (all.pass_a, all.pass_b, all.detectable) = (Some(0.75), Some(1.0), None);
+        let text = render(&[all]);
+        assert!(
+            text.ends_with("all: maj@4 50.0 -> 62.5\nall: pass@4 75.0 -> 100.0\n"),
+            "{text}"
+        );
     }
 
     #[test]

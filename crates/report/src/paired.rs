@@ -78,6 +78,7 @@ fn row(a: &AnswerSet, b: &AnswerSet, task: &str, before: &Docs, after: &Docs) ->
         right_to_wrong,
         p,
         p_holm: p,
+        ..Comparison::default()
     }
 }
 

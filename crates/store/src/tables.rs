@@ -40,7 +40,7 @@ pub struct Sample {
 }
 
 /// Two sets of answers to the same documents, compared: written by `evaluate compare`. One row per task and one for all.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Task, or `all`.
     pub task: String,
@@ -76,6 +76,24 @@ pub struct Comparison {
     pub p: f64,
     /// `p` corrected over the tasks by Holm's method.
     pub p_holm: f64,
+    /// `p` corrected over the tasks by Benjamini and Hochberg: the share of false discoveries expected among the tasks at or
+    /// below it; null for `all`.
+    pub q: Option<f64>,
+    /// Standard error of `difference`, clustered by the clusters of documents where they were given.
+    pub difference_error: Option<f64>,
+    /// Smallest true difference, in absolute value, that a two-sided test at 5 % finds in four of five such comparisons:
+    /// 2.80 standard errors.
+    pub detectable: Option<f64>,
+    /// Answers to each document in both sets; null where it is not the same for all.
+    pub answers: Option<u32>,
+    /// Share of documents whose most frequent answer in the first set is right; null with one answer a document.
+    pub majority_a: Option<f64>,
+    /// The same in the second set.
+    pub majority_b: Option<f64>,
+    /// Share of documents with a right answer among all in the first set (pass@n); null with one answer a document.
+    pub pass_a: Option<f64>,
+    /// The same in the second set.
+    pub pass_b: Option<f64>,
 }
 
 /// One token of an activation store: `tokens.parquet`, in the order of the rows of every part.

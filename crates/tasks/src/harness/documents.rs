@@ -25,14 +25,18 @@ pub struct Places {
     pub data: Vec<PathBuf>,
 }
 
-/// The rows of one split of a task.
-pub fn split(config: &Config, name: &str, places: &Places) -> Result<Vec<Document>> {
-    let files = match local_files(config, name, places)? {
-        Some(files) => files,
-        None => found(config, name, places)?,
-    };
+/// The files of one split of a task.
+pub fn files(config: &Config, name: &str, places: &Places) -> Result<Vec<PathBuf>> {
+    match local_files(config, name, places)? {
+        Some(files) => Ok(files),
+        None => found(config, name, places),
+    }
+}
+
+/// The rows of one split of a task, from its files.
+pub fn split(config: &Config, name: &str, files: &[PathBuf]) -> Result<Vec<Document>> {
     let mut rows = Vec::new();
-    for file in &files {
+    for file in files {
         rows.extend(read(file)?);
     }
     if rows.is_empty() {

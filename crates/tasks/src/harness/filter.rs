@@ -51,6 +51,20 @@ pub fn apply(
     Ok(responses)
 }
 
+/// [`apply`] for one response alone, as if it were the only one given.
+pub fn apply_one(
+    pipeline: &Pipeline,
+    response: Value,
+    document: &Document,
+) -> Result<Value, String> {
+    let mut alone = pipeline.clone();
+    alone.steps.retain(|step| step.function != "take_first_k");
+    match apply(&alone, vec![response], document)? {
+        Value::Array(mut one) if one.len() == 1 => Ok(one.remove(0)),
+        other => Ok(other),
+    }
+}
+
 fn apply_step(step: &Step, responses: Value, document: &Document) -> Result<Value, String> {
     let options = &step.options;
     let Value::Array(responses) = responses else {

@@ -3,7 +3,7 @@
 //!
 //! `!function grade.NAME` is ours: it grades what the model wrote with the grader of that name.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::config::Config;
 use super::documents::Document;
@@ -42,7 +42,7 @@ pub fn native(name: &str, config: &Config) -> Result<Native, String> {
         let grader = serde_json::from_value(function.into());
         return grader.map(Native::Grade).map_err(|_| unknown(name, config));
     }
-    let found = match (family(config), function) {
+    let found = match (family(module, config), function) {
         ("gpqa", "process_docs") => Native::Rows(gpqa),
         ("math", "process_docs") => Native::Rows(math),
         ("math", "process_results") => Native::Results(math_results),
@@ -71,8 +71,8 @@ fn unknown(name: &str, config: &Config) -> String {
     )
 }
 
-/// The data set a task uses, by its path, else by the task's name.
-fn family(config: &Config) -> &'static str {
+/// The data set a task uses: named by the function's module, by the data set's path, or by the task's name.
+fn family(module: &str, config: &Config) -> &'static str {
     const FAMILIES: [(&str, &str); 14] = [
         ("gpqa", "gpqa"),
         ("math_500", "math"),
@@ -90,7 +90,7 @@ fn family(config: &Config) -> &'static str {
         ("minerva_math", "math"),
     ];
     let path = config.dataset_path.as_deref().unwrap_or_default();
-    for place in [path, &config.task] {
+    for place in [module, path, &config.task] {
         let place = place.to_lowercase().replace('-', "_");
         if let Some((_, family)) = FAMILIES.iter().find(|(name, _)| place.contains(name)) {
             return family;
@@ -337,6 +337,19 @@ fn winogrande_choice(document: &Document) -> Result<Value, String> {
 }
 
 fn ifeval_results(document: &Document, results: &[Value]) -> Result<Values, String> {
-    let _: (&Map<String, Value>, &str) = (document, response(results)?);
-    Err("IFEval's rules are not there yet".to_owned())
+    let judgement = crate::ifeval::judge(document, response(results)?)?;
+    let all = |kept: &[bool]| Value::from(kept.iter().all(|kept| *kept));
+    let each = |kept: &[bool]| {
+        kept.iter()
+            .map(|kept| Value::from(*kept))
+            .collect::<Value>()
+    };
+    let (strict, loose) = (&judgement.strict, &judgement.loose);
+    let values = [
+        ("prompt_level_strict_acc", all(strict)),
+        ("inst_level_strict_acc", each(strict)),
+        ("prompt_level_loose_acc", all(loose)),
+        ("inst_level_loose_acc", each(loose)),
+    ];
+    Ok(values.map(|(name, value)| (name.to_owned(), value)).into())
 }

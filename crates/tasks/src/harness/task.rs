@@ -1,10 +1,10 @@
 //! A task with its rows: what it asks, and what the answers are worth.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::config::{Config, Fewshot, Field, Metric, OutputType, Pipeline};
+use super::config::{Config, Fewshot, Field, Function, Metric, OutputType, Pipeline};
 use super::documents::{self, Document, Places};
 use super::functions::{self, Native, Values, native};
 use super::load::Definition;
@@ -40,6 +40,8 @@ pub struct Task {
     pub pipelines: Vec<Pipeline>,
     /// Examples before a question.
     pub n_fewshot: usize,
+    /// Files its rows come from.
+    pub files: Vec<PathBuf>,
     pub(super) fewshot: Fewshot,
     /// Whether choices are different questions with one continuation, rather than continuations of one question.
     pub(super) several_inputs: bool,
@@ -54,7 +56,7 @@ impl Task {
     pub fn open(
         definition: &Definition,
         n_fewshot: Option<usize>,
-        data: &[std::path::PathBuf],
+        data: &[PathBuf],
     ) -> Result<Self> {
         let config = &definition.config;
         let places = Places {
@@ -77,18 +79,19 @@ impl Task {
             .or(config.validation_split.as_ref());
         let evaluated = evaluated
             .ok_or_else(|| fail("it has neither `test_split` nor `validation_split`".to_owned()))?;
-        let documents = rows(
+        let mut rows = Rows {
             config,
-            evaluated,
-            config.process_docs.as_ref().map(|f| f.name.as_str()),
-            &places,
-        )?;
-        let fewshot = config.fewshot();
+            places: &places,
+            files: Vec::new(),
+        };
+        let process = config.process_docs.as_ref();
+        let documents = rows.read(evaluated, process)?;
         let pool = if n_fewshot > 0 {
-            pool(config, &fewshot, &documents, &places)?
+            rows.pool(&config.fewshot(), &documents)?
         } else {
             Vec::new()
         };
+        let files = rows.files;
         let mut task = Self {
             definition: definition.clone(),
             documents,
@@ -96,7 +99,8 @@ impl Task {
             measures: measures(config).map_err(fail)?,
             pipelines: filter::pipelines(config.filter_list.as_ref()),
             n_fewshot,
-            fewshot,
+            files,
+            fewshot: config.fewshot(),
             several_inputs: false,
             several_targets: false,
         };
@@ -294,7 +298,8 @@ impl Task {
         }
     }
 
-    fn graded(&self, grader: Grader, document: &Document, filtered: &[Value]) -> Part<Verdict> {
+    /// The verdict of one of our graders on a filtered response.
+    pub fn graded(&self, grader: Grader, document: &Document, filtered: &[Value]) -> Part<Verdict> {
         let response = filtered.first().and_then(Value::as_str);
         let response =
             response.ok_or("the filters leave several responses: end them with take_first")?;
@@ -420,77 +425,65 @@ impl Task {
     }
 }
 
-fn rows(
-    config: &Config,
-    split: &str,
-    process: Option<&str>,
-    places: &Places,
-) -> Result<Vec<Document>> {
-    let rows = documents::split(config, split, places)?;
-    let fail = |cause| Error::NoData {
-        task: config.task.clone(),
-        split: split.to_owned(),
-        cause,
-    };
-    let Some(name) = process else {
-        return Ok(rows);
-    };
-    let rows = match native(name, config).map_err(fail)? {
-        Native::Rows(function) => function(rows).map_err(fail)?,
-        Native::Category => {
-            let category = functions::category(name);
-            rows.into_iter()
-                .filter(|row| row.get("category") == Some(&Value::from(category.as_str())))
-                .collect()
-        }
-        _ => return Err(fail(format!("the function {name} is not for rows"))),
-    };
-    if rows.is_empty() {
-        return Err(fail(format!("the function {name} leaves no row")));
-    }
-    Ok(rows)
+/// Reads the rows of a task, and remembers the files they came from.
+struct Rows<'a> {
+    config: &'a Config,
+    places: &'a Places,
+    files: Vec<PathBuf>,
 }
 
-/// Documents that examples come from: a split, a list, else the training, validation or evaluated documents.
-fn pool(
-    config: &Config,
-    fewshot: &Fewshot,
-    documents: &[Document],
-    places: &Places,
-) -> Result<Vec<Document>> {
-    let process =
-        |function: Option<&super::config::Function>| function.map(|function| function.name.clone());
-    let mut pool = if let Some(split) = &fewshot.split {
-        rows(
-            config,
-            split,
-            process(fewshot.process_docs.as_ref()).as_deref(),
-            places,
-        )?
-    } else if let Some(samples) = &fewshot.samples {
-        listed(config, samples)?
-    } else {
-        match config
+impl Rows<'_> {
+    /// The documents of a split, after the file's own function where it names one.
+    fn read(&mut self, split: &str, process: Option<&Function>) -> Result<Vec<Document>> {
+        let config = self.config;
+        let files = documents::files(config, split, self.places)?;
+        let rows = documents::split(config, split, &files)?;
+        self.files.extend(files);
+        let Some(Function { name }) = process else {
+            return Ok(rows);
+        };
+        let fail = |cause| Error::NoData {
+            task: config.task.clone(),
+            split: split.to_owned(),
+            cause,
+        };
+        let rows = match native(name, config).map_err(fail)? {
+            Native::Rows(function) => function(rows).map_err(fail)?,
+            Native::Category => of_category(rows, &functions::category(name)),
+            _ => return Err(fail(format!("the function {name} is not for rows"))),
+        };
+        if rows.is_empty() {
+            return Err(fail(format!("the function {name} leaves no row")));
+        }
+        Ok(rows)
+    }
+
+    /// Documents that examples come from: a split, a list, else the training, validation or evaluated documents.
+    fn pool(&mut self, fewshot: &Fewshot, documents: &[Document]) -> Result<Vec<Document>> {
+        let config = self.config;
+        let usual = config
             .training_split
             .as_ref()
-            .or(config.validation_split.as_ref())
-        {
-            Some(split) => rows(
-                config,
-                split,
-                process(config.process_docs.as_ref()).as_deref(),
-                places,
-            )?,
-            None => documents.to_vec(),
+            .or(config.validation_split.as_ref());
+        let mut pool = match (&fewshot.split, &fewshot.samples, usual) {
+            (Some(split), ..) => self.read(split, fewshot.process_docs.as_ref())?,
+            (None, Some(samples), _) => listed(config, samples)?,
+            (None, None, Some(split)) => self.read(split, config.process_docs.as_ref())?,
+            (None, None, None) => documents.to_vec(),
+        };
+        if let Some(indices) = &fewshot.fewshot_indices {
+            pool = indices
+                .iter()
+                .filter_map(|index| pool.get(*index).cloned())
+                .collect();
         }
-    };
-    if let Some(indices) = &fewshot.fewshot_indices {
-        pool = indices
-            .iter()
-            .filter_map(|index| pool.get(*index).cloned())
-            .collect();
+        Ok(pool)
     }
-    Ok(pool)
+}
+
+fn of_category(rows: Vec<Document>, category: &str) -> Vec<Document> {
+    let is_one = |row: &Document| row.get("category").and_then(Value::as_str) == Some(category);
+    rows.into_iter().filter(is_one).collect()
 }
 
 fn listed(config: &Config, samples: &Value) -> Result<Vec<Document>> {
