@@ -71,7 +71,11 @@ impl Parts<'_, '_> {
             None
         };
         let precision = self.loading.precision;
-        Ok(Linear { weight, bias, precision })
+        Ok(Linear {
+            weight,
+            bias,
+            precision,
+        })
     }
 
     /// Linear layers that read the same, with their `d_out`: each a tensor, or rows of the one that `fused` names.
@@ -138,8 +142,7 @@ impl Layer {
             [("mlp.gate_proj", d_mlp), ("mlp.up_proj", d_mlp)],
             (d_model, config.mlp_bias),
         )?;
-        let [down] =
-            parts.linears(None, [("mlp.down_proj", d_model)], (d_mlp, config.mlp_bias))?;
+        let [down] = parts.linears(None, [("mlp.down_proj", d_model)], (d_mlp, config.mlp_bias))?;
         let qk_norm = if config.qk_norm {
             let whole = config.form.qk_norm_whole;
             let width = |all: usize| if whole { all } else { config.d_head };
@@ -151,7 +154,9 @@ impl Layer {
         };
         let names = config.form.norms.names();
         let mut norm = |name: Option<&str>| -> Result<Option<Norm>> {
-            let weight = name.map(|name| parts.tensor(name, &[d_model])).transpose()?;
+            let weight = name
+                .map(|name| parts.tensor(name, &[d_model]))
+                .transpose()?;
             Ok(weight.map(|weight| Norm::new(weight, config)))
         };
         Ok(Self {
@@ -186,7 +191,10 @@ impl Layer {
             ("mlp.down_proj", &mut self.down),
         ];
         for (part, linear) in linears {
-            let weight = linear.weight.widened(dtype).expect("a matrix in memory is converted");
+            let weight = linear
+                .weight
+                .widened(dtype)
+                .expect("a matrix in memory is converted");
             all.push((format!("{prefix}.{part}.weight"), weight));
             all.extend(
                 linear
@@ -196,8 +204,14 @@ impl Layer {
             );
         }
         if let Some((q_norm, k_norm)) = &mut self.qk_norm {
-            all.push((format!("{prefix}.self_attn.q_norm.weight"), &mut q_norm.weight));
-            all.push((format!("{prefix}.self_attn.k_norm.weight"), &mut k_norm.weight));
+            all.push((
+                format!("{prefix}.self_attn.q_norm.weight"),
+                &mut q_norm.weight,
+            ));
+            all.push((
+                format!("{prefix}.self_attn.k_norm.weight"),
+                &mut k_norm.weight,
+            ));
         }
         let norms = [
             (names.attention, &mut self.attention_norm),
@@ -211,4 +225,3 @@ impl Layer {
         }
     }
 }
-

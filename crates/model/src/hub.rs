@@ -32,7 +32,9 @@ fn hub_name(path: &Path) -> Option<(&str, &str)> {
 fn fetched(path: &Path, model: &str, _: &str) -> Result<PathBuf> {
     Err(Error::invalid(
         path,
-        format!("there is no such directory, and this program was built without the feature `hub`, which fetches {model}"),
+        format!(
+            "there is no such directory, and this program was built without the feature `hub`, which fetches {model}"
+        ),
     ))
 }
 
@@ -44,12 +46,7 @@ fn fetched(path: &Path, model: &str, revision: &str) -> Result<PathBuf> {
 /// Fetches what this crate reads of a model: configuration, tokenizer, weights. Nothing is asked of the Hub when all of it
 /// is in the cache.
 #[cfg(feature = "hub")]
-fn fetched_into(
-    cache: hf_hub::Cache,
-    path: &Path,
-    model: &str,
-    revision: &str,
-) -> Result<PathBuf> {
+fn fetched_into(cache: hf_hub::Cache, path: &Path, model: &str, revision: &str) -> Result<PathBuf> {
     use hf_hub::api::sync::ApiBuilder;
     use hf_hub::{Repo, RepoType};
     let fail = |e: hf_hub::api::sync::ApiError| {
@@ -68,8 +65,14 @@ fn fetched_into(
         return Ok(snapshot);
     }
     let listing = remote.info().map_err(fail)?;
-    let names: Vec<String> = listing.siblings.into_iter().map(|file| file.rfilename).collect();
-    let sharded = names.iter().any(|name| name == "model.safetensors.index.json");
+    let names: Vec<String> = listing
+        .siblings
+        .into_iter()
+        .map(|file| file.rfilename)
+        .collect();
+    let sharded = names
+        .iter()
+        .any(|name| name == "model.safetensors.index.json");
     for name in names.iter().filter(|name| is_read(name, sharded)) {
         remote.get(name).map_err(fail)?;
     }
@@ -109,7 +112,15 @@ mod tests {
         let parts = |text: &'static str| hub_name(Path::new(text));
         assert_eq!(parts("Qwen/Qwen2.5-7B"), Some(("Qwen/Qwen2.5-7B", "main")));
         assert_eq!(parts("a/b@step-3"), Some(("a/b", "step-3")));
-        for path in ["out/models/base", "/a/b", "./a", "../a", "base", "a/", "a/b c"] {
+        for path in [
+            "out/models/base",
+            "/a/b",
+            "./a",
+            "../a",
+            "base",
+            "a/",
+            "a/b c",
+        ] {
             assert_eq!(parts(path), None, "{path}");
         }
     }
@@ -118,14 +129,22 @@ mod tests {
     fn a_directory_is_itself_whatever_its_name() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(directory(folder.path()).unwrap(), folder.path());
-        assert_eq!(directory(Path::new("out/a/b")).unwrap(), Path::new("out/a/b"));
+        assert_eq!(
+            directory(Path::new("out/a/b")).unwrap(),
+            Path::new("out/a/b")
+        );
     }
 
     #[cfg(not(feature = "hub"))]
     #[test]
     fn a_hub_name_without_the_feature_is_refused_in_one_line() {
-        let error = directory(Path::new("no-such/model")).unwrap_err().to_string();
-        assert!(error.contains("no-such/model") && error.contains("`hub`"), "{error}");
+        let error = directory(Path::new("no-such/model"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no-such/model") && error.contains("`hub`"),
+            "{error}"
+        );
         assert!(!error.contains('\n'));
     }
 
@@ -152,7 +171,12 @@ mod tests {
         assert!(is_read("model-00001-of-00002.safetensors", true));
         assert!(!is_read("model-00001-of-00002.safetensors", false));
         assert!(is_read("model.safetensors", false) && is_read("tokenizer.json", false));
-        for other in ["pytorch_model.bin", "consolidated.safetensors", "README.md", "original/params.json"] {
+        for other in [
+            "pytorch_model.bin",
+            "consolidated.safetensors",
+            "README.md",
+            "original/params.json",
+        ] {
             assert!(!is_read(other, true) && !is_read(other, false), "{other}");
         }
     }

@@ -40,6 +40,7 @@ mod rotary;
 mod step;
 pub mod tap;
 pub mod tokenizer;
+mod trace;
 pub mod transformer;
 pub mod weights;
 

@@ -1,7 +1,7 @@
 //! The norms of a block, with γ as the file stores it.
 
-use crate::{Config, Rules};
 use crate::ops::{self, Normed};
+use crate::{Config, Rules};
 use candle_core::{Result, Tensor};
 
 /// An RMS norm.
@@ -57,9 +57,7 @@ impl Norm {
 /// `x` normed where there is a norm, with its scale `[tokens, 1]`; `x` itself where there is none.
 pub(crate) fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
     match norm {
-        Some(norm) => norm
-            .forward(x)
-            .map(|normed| (normed.y, Some(normed.scale))),
+        Some(norm) => norm.forward(x).map(|normed| (normed.y, Some(normed.scale))),
         None => Ok((x.clone(), None)),
     }
 }

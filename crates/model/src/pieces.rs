@@ -3,8 +3,8 @@
 use crate::heads::repeated;
 use crate::norm::{Norm, normed};
 use crate::ops;
-use crate::transformer::Pass;
 use crate::storage::Linear;
+use crate::transformer::Pass;
 use crate::{Batch, Error, Hook, Model, Result, Site, Tap};
 use candle_core::Tensor;
 
@@ -41,7 +41,11 @@ impl Model {
             k: block.k.weight.tensor()?,
             v: block.v.weight.tensor()?,
             o: block.o.weight.tensor()?,
-            after: block.attention_after.as_ref().map(Norm::gamma).transpose()?,
+            after: block
+                .attention_after
+                .as_ref()
+                .map(Norm::gamma)
+                .transpose()?,
         })
     }
 
@@ -124,7 +128,10 @@ impl Model {
         let heads: Vec<u32> = (0..n).map(|head| (head / (n / own)) as u32).collect();
         let heads = Tensor::new(heads, read.device())?;
         let weight = linear.weight.tensor()?.reshape((own, d_head, d_model))?;
-        let weight = weight.index_select(&heads, 0)?.transpose(1, 2)?.contiguous()?;
+        let weight = weight
+            .index_select(&heads, 0)?
+            .transpose(1, 2)?
+            .contiguous()?;
         let mut x = y.reshape((n, tokens, d_model))?.matmul(&weight)?;
         if let Some(bias) = &linear.bias {
             let bias = bias.reshape((own, 1, d_head))?.index_select(&heads, 0)?;

@@ -35,8 +35,13 @@ impl Tokenizer {
         let directory = &*hub::directory(directory)?;
         let path = directory.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let inner =
+        let mut inner =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::invalid(&path, e))?;
+        // What somebody cut or filled up to when the file was saved; `transformers` does not obey it either.
+        inner
+            .with_padding(None)
+            .with_truncation(None)
+            .map_err(|e| Error::invalid(&path, e))?;
         let settings = json(&directory.join("tokenizer_config.json"))?;
         let generation = json(&directory.join("generation_config.json"))?;
         let tokens = special_tokens(directory, &settings)?;
@@ -218,7 +223,10 @@ fn bos_first(settings: &serde_json::Value) -> bool {
 fn special_ids(inner: &tokenizers::Tokenizer, eos: &[u32]) -> Vec<u32> {
     let added = inner.get_added_tokens_decoder();
     let marked = added.iter().filter(|(_, token)| token.special);
-    let mut ids: Vec<u32> = marked.map(|(id, _)| *id).chain(eos.iter().copied()).collect();
+    let mut ids: Vec<u32> = marked
+        .map(|(id, _)| *id)
+        .chain(eos.iter().copied())
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -234,11 +242,7 @@ fn ids_of(value: &serde_json::Value) -> Vec<u32> {
 }
 
 /// End tokens: of `generation_config.json`, else of `config.json`, else the tokenizer's own.
-fn end_ids(
-    directory: &Path,
-    generation: &serde_json::Value,
-    own: Option<u32>,
-) -> Result<Vec<u32>> {
+fn end_ids(directory: &Path, generation: &serde_json::Value, own: Option<u32>) -> Result<Vec<u32>> {
     let config = json(&directory.join("config.json"))?;
     let sources = [generation, &config, &config["text_config"]];
     let found = sources.map(|source| ids_of(&source["eos_token_id"]));

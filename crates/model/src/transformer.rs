@@ -1,13 +1,16 @@
 //! The forward pass: one, with taps.
 
+use crate::config::Activation;
 use crate::norm::{Norm, normed};
 use crate::ops::{self, AttentionShape, Turn};
 use crate::rotary::{Placed, Rotary};
 use crate::storage::{Linear, Weight};
-use crate::config::Activation;
-use kernels::Precision;
 use crate::{Batch, Cache, Config, Error, Hook, Result, Rules, Site, Tap};
 use candle_core::{DType, Device, Tensor};
+
+pub(crate) use crate::trace::LayerTrace;
+pub use crate::trace::Trace;
+use kernels::Precision;
 
 /// A decoder-only transformer with its weights.
 #[derive(Debug, Clone)]
@@ -44,53 +47,6 @@ pub(crate) struct Layer {
     pub(crate) gate: Linear,
     pub(crate) up: Linear,
     pub(crate) down: Linear,
-}
-
-/// What a forward pass leaves for the reverse pass.
-#[derive(Debug)]
-pub struct Trace {
-    pub(crate) batch: Batch,
-    pub(crate) placed: Placed,
-    pub(crate) layers: Vec<LayerTrace>,
-    /// Input of the final norm, `[tokens, d_model]`, and the norm's scale `[tokens, 1]`.
-    pub(crate) last: Tensor,
-    pub(crate) last_scale: Tensor,
-    /// Logits, where they are soft-capped.
-    pub(crate) capped: Option<Tensor>,
-    /// Rows of `[batch * seq]` whose logits were made; all of them when absent.
-    pub(crate) rows: Option<Tensor>,
-    /// What the reverse pass takes for constant.
-    pub(crate) rules: Rules,
-    /// A block's output that was held: nothing flows back through the block.
-    pub(crate) held: Option<Hook>,
-}
-
-/// One block's share of a [`Trace`]; `tokens = batch * seq`.
-#[derive(Debug)]
-pub(crate) struct LayerTrace {
-    /// Residual before the block, `[tokens, d_model]`.
-    pub(crate) resid_pre: Tensor,
-    /// Scale of the norm that reads it, `[tokens, 1]`.
-    pub(crate) attention_scale: Option<Tensor>,
-    /// Attention's output before its norm, `[tokens, d_model]`, and the norm's scale.
-    pub(crate) attention_raw: Option<(Tensor, Tensor)>,
-    /// Queries and keys before their norm, one row for each norm, and the norms' scales; for `qk_norm` models.
-    pub(crate) raw_qk: Option<[(Tensor, Tensor); 2]>,
-    /// Rotated queries and keys, and values, `[batch, seq, heads, d_head]`.
-    pub(crate) q: Tensor,
-    pub(crate) k: Tensor,
-    pub(crate) v: Tensor,
-    /// `[tokens, n_heads * d_head]`
-    pub(crate) z: Tensor,
-    /// Residual between attention and MLP, `[tokens, d_model]`.
-    pub(crate) resid_mid: Tensor,
-    /// Scale of the norm that reads it, `[tokens, 1]`.
-    pub(crate) mlp_scale: Option<Tensor>,
-    /// The MLP's output before its norm, `[tokens, d_model]`, and the norm's scale.
-    pub(crate) mlp_raw: Option<(Tensor, Tensor)>,
-    /// `[tokens, d_mlp]`
-    pub(crate) gate: Tensor,
-    pub(crate) up: Tensor,
 }
 
 /// How a pass runs: what it remembers, and where it may stop.
@@ -157,7 +113,7 @@ impl Model {
     }
 
     /// The blocks with their trace, and the output of the final norm, `[tokens, d_model]`.
-    fn traced(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
+    pub(crate) fn traced(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
         let mut pass = Pass {
             trace: Some(Vec::new()),
             ..Pass::default()
@@ -184,7 +140,12 @@ impl Model {
     }
 
     /// Residual stream after the last block that runs, `[tokens, d_model]`.
-    pub(crate) fn blocks(&self, batch: &Batch, pass: &mut Pass<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
+    pub(crate) fn blocks(
+        &self,
+        batch: &Batch,
+        pass: &mut Pass<'_>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
         batch.check(self.config.vocab)?;
         tap.begin(batch)?;
         let offset = pass.cache.as_ref().map_or(0, |cache| cache.len);
@@ -249,7 +210,8 @@ impl Model {
         // 2. Norm of queries and keys, and rotation
         let norms = layer.qk_norm.as_ref();
         let rope = (placed, index);
-        let (q, raw_q) = self.placed_heads(&q, norms.map(|norms| &norms.0), config.n_heads, rope)?;
+        let (q, raw_q) =
+            self.placed_heads(&q, norms.map(|norms| &norms.0), config.n_heads, rope)?;
         let (k, raw_k) =
             self.placed_heads(&k, norms.map(|norms| &norms.1), config.n_kv_heads, rope)?;
         let (q, k, v) = (
@@ -283,7 +245,10 @@ impl Model {
             ops::add(&resid_pre, &attn_out)?,
             batch,
         )?;
-        if pass.until.is_some_and(|last| last.layer == index && last.site <= Site::ResidMid) {
+        if pass
+            .until
+            .is_some_and(|last| last.layer == index && last.site <= Site::ResidMid)
+        {
             return Ok(resid_mid);
         }
 
@@ -369,7 +334,12 @@ impl Model {
         Ok((turned(&normed.y)?, Some((raw, normed.scale))))
     }
 
-    pub(crate) fn logits(&self, resid: &Tensor, batch: &Batch, tap: &mut dyn Tap) -> Result<Tensor> {
+    pub(crate) fn logits(
+        &self,
+        resid: &Tensor,
+        batch: &Batch,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
         let normed = self.final_norm.forward(resid)?;
         self.shown_logits(self.logits_of_normed(&normed.y)?, batch, tap)
     }

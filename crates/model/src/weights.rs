@@ -1,7 +1,7 @@
 //! Hugging Face directories in and out: `config.json` with `model.safetensors`, whole or sharded.
 
-use crate::{Config, Error, Loading, Model, Result, hub};
 use crate::storage::Weight;
+use crate::{Config, Error, Loading, Model, Result, hub};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -73,11 +73,24 @@ impl Model {
     /// Bytes that the weights' matrices take in memory.
     pub fn matrix_bytes(&self) -> usize {
         let layers = self.layers.iter().flat_map(|layer| {
-            [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down]
+            [
+                &layer.q,
+                &layer.k,
+                &layer.v,
+                &layer.o,
+                &layer.gate,
+                &layer.up,
+                &layer.down,
+            ]
         });
         let heads = [Some(&self.embed), self.unembed.as_ref()];
         let linears = layers.map(|linear| linear.weight.bytes()).sum::<usize>();
-        linears + heads.into_iter().flatten().map(Weight::bytes).sum::<usize>()
+        linears
+            + heads
+                .into_iter()
+                .flatten()
+                .map(Weight::bytes)
+                .sum::<usize>()
     }
 
     /// Every weight with its Hugging Face name, in a fixed order.
@@ -103,7 +116,10 @@ impl Model {
         }
         all.push(("model.norm.weight".to_owned(), &mut self.final_norm.weight));
         if let Some(unembed) = &mut self.unembed {
-            all.push(("lm_head.weight".to_owned(), unembed.widened(dtype).expect(floats)));
+            all.push((
+                "lm_head.weight".to_owned(),
+                unembed.widened(dtype).expect(floats),
+            ));
         }
         all
     }
@@ -118,8 +134,10 @@ impl Model {
 
     /// Every weight as its architecture's files have it: parts joined where they are stored as one.
     fn stored_parameters(&self) -> Result<Vec<(String, Tensor)>> {
-        const JOINED: [(&str, &str, usize); 2] =
-            [("q_proj.", "qkv_proj.", 3), ("gate_proj.", "gate_up_proj.", 2)];
+        const JOINED: [(&str, &str, usize); 2] = [
+            ("q_proj.", "qkv_proj.", 3),
+            ("gate_proj.", "gate_up_proj.", 2),
+        ];
         let all = self.parameters();
         if !self.config.form.fused {
             return Ok(all);
@@ -127,7 +145,9 @@ impl Model {
         let mut stored = Vec::new();
         for (name, tensor) in &all {
             // The parts stand in the order in which the file joins them, with a bias each or none.
-            let joined = JOINED.iter().find(|(first, ..)| name.contains(&format!(".{first}")));
+            let joined = JOINED
+                .iter()
+                .find(|(first, ..)| name.contains(&format!(".{first}")));
             if let Some((first, whole, n)) = joined {
                 let kind = name.rsplit('.').next().unwrap_or_default();
                 let scope = name.split(first).next().unwrap_or_default();
@@ -157,7 +177,12 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// What the weights of the language model start with, where a file holds more than it or less than its head.
-const PREFIXES: [&str; 4] = ["model.", "language_model.model.", "model.language_model.", ""];
+const PREFIXES: [&str; 4] = [
+    "model.",
+    "language_model.model.",
+    "model.language_model.",
+    "",
+];
 
 /// The weights of a directory, mapped and not yet read.
 struct Stored<'a> {
@@ -190,20 +215,31 @@ impl<'a> Stored<'a> {
         }
     }
 
-    fn load(&self, name: &str, shape: &[usize], device: &Device, loading: Loading) -> Result<Tensor> {
+    fn load(
+        &self,
+        name: &str,
+        shape: &[usize],
+        device: &Device,
+        loading: Loading,
+    ) -> Result<Tensor> {
         let stored = self.name(name);
-        let refuse = |cause: String| Error::invalid(self.directory, format!("tensor `{name}` {cause}"));
+        let refuse =
+            |cause: String| Error::invalid(self.directory, format!("tensor `{name}` {cause}"));
         if !self.names.contains(&stored) {
             return Err(refuse("is missing".into()));
         }
         let view = self.mapped.get(&stored)?;
         if view.shape() != shape {
             let found = view.shape();
-            return Err(refuse(format!("is {found:?}, not {shape:?} as config.json says")));
+            return Err(refuse(format!(
+                "is {found:?}, not {shape:?} as config.json says"
+            )));
         }
         let kind = view.dtype();
         if !matches!(kind, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(refuse(format!("is stored as {kind:?}: only F64, F32, F16 and BF16 are read")));
+            return Err(refuse(format!(
+                "is stored as {kind:?}: only F64, F32, F16 and BF16 are read"
+            )));
         }
         let tensor = self.mapped.load(&stored, device);
         let tensor = tensor.map_err(|e| refuse(format!("cannot be read: {e}")))?;
@@ -221,7 +257,9 @@ pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let index = directory.join("model.safetensors.index.json");
     if !index.exists() {
         let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-        let found = pickled.into_iter().find(|name| directory.join(name).exists());
+        let found = pickled
+            .into_iter()
+            .find(|name| directory.join(name).exists());
         let beside = found.map_or(String::new(), |name| {
             format!(" ({name} is: save the model again with `safe_serialization=True`)")
         });

@@ -89,9 +89,13 @@ fn logits_are_those_of_candles_own_models() {
         let ours = model.forward(&batch, &mut ()).unwrap();
         let ours = ours.get(0).unwrap().get(ids.len() - 1).unwrap();
 
-        let input = Tensor::new(ids.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let input = Tensor::new(ids.as_slice(), &Device::Cpu)
+            .unwrap()
+            .unsqueeze(0)
+            .unwrap();
         let bytes = fs::read(&weights).unwrap();
-        let weights = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).unwrap();
+        let weights =
+            VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).unwrap();
         let theirs = theirs(config(name), weights, &input).unwrap();
         let error = worst(&ours, &theirs.flatten_all().unwrap());
         println!("| {name} | {error:.1e} |");

@@ -55,7 +55,10 @@ fn distance(name: &str, dtype: DType, padded: bool) -> Distance {
 
 /// Row 0 continued as `transformers` does, with a shorter row beside it: padding and cache are at work together.
 fn continues_greedily(name: &str) -> bool {
-    let (model, expected) = (load(name, DType::F32), tensors(name, "expected.safetensors"));
+    let (model, expected) = (
+        load(name, DType::F32),
+        tensors(name, "expected.safetensors"),
+    );
     let ids = rows(&expected);
     let prompts = [ids[0].clone(), ids[1][PADDING..].to_vec()];
     let out = model.generate(&prompts, &[0, 1], &Sampling::greedy(12), &[], &mut ());
@@ -73,17 +76,26 @@ fn greedy(name: &str) -> Vec<u32> {
 
 #[test]
 fn logits_and_residuals_are_those_of_transformers() {
-    println!("| model | max abs Δlogit | max abs Δresid | Δlogit, left-padded | Δresid, left-padded | greedy |");
+    println!(
+        "| model | max abs Δlogit | max abs Δresid | Δlogit, left-padded | Δresid, left-padded | greedy |"
+    );
     println!("|---|---|---|---|---|---|");
     for name in ARCHITECTURES {
         let [plain, padded] = [false, true].map(|padded| distance(name, DType::F32, padded));
-        let same = if continues_greedily(name) { "equal" } else { "differs" };
+        let same = if continues_greedily(name) {
+            "equal"
+        } else {
+            "differs"
+        };
         println!(
             "| {name} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {same} |",
             plain.logits, plain.resid, padded.logits, padded.resid
         );
         let worst = plain.worst().max(padded.worst());
-        assert!(worst < 1e-4 && same == "equal", "{name} differs by {worst}, greedy {same}");
+        assert!(
+            worst < 1e-4 && same == "equal",
+            "{name} differs by {worst}, greedy {same}"
+        );
     }
 }
 
@@ -99,8 +111,14 @@ fn the_plain_form_of_every_operator_agrees_as_well() {
 
 #[test]
 fn right_padding_changes_nothing_for_the_real_tokens() {
-    for name in ARCHITECTURES.iter().filter(|name| !LENGTH_DEPENDENT.contains(name)) {
-        let (model, expected) = (load(name, DType::F32), tensors(name, "expected.safetensors"));
+    for name in ARCHITECTURES
+        .iter()
+        .filter(|name| !LENGTH_DEPENDENT.contains(name))
+    {
+        let (model, expected) = (
+            load(name, DType::F32),
+            tensors(name, "expected.safetensors"),
+        );
         let ids = rows(&expected);
         let batch = Batch::right_padded(&[ids[0].clone(), ids[1][..9].to_vec()], 0);
         let logits = model.forward(&batch, &mut ()).unwrap();
@@ -113,7 +131,10 @@ fn right_padding_changes_nothing_for_the_real_tokens() {
 #[test]
 fn a_row_continues_alike_whatever_stands_beside_it() {
     for name in ARCHITECTURES {
-        let (model, expected) = (load(name, DType::F32), tensors(name, "expected.safetensors"));
+        let (model, expected) = (
+            load(name, DType::F32),
+            tensors(name, "expected.safetensors"),
+        );
         let ids = rows(&expected);
         let prompts = [ids[0].clone(), ids[1][PADDING..].to_vec()];
         let generate = |prompts: &[Vec<u32>], streams: &[u64]| {
@@ -129,7 +150,10 @@ fn a_row_continues_alike_whatever_stands_beside_it() {
         let again = model.logprobs(&whole, 0, &mut ()).unwrap();
         for (step, logprob) in both[0].logprobs.iter().enumerate() {
             let again = again[0][prompts[0].len() - 1 + step];
-            assert!((logprob - again).abs() < 1e-4, "{name}: the cache changes step {step}");
+            assert!(
+                (logprob - again).abs() < 1e-4,
+                "{name}: the cache changes step {step}"
+            );
         }
     }
 }

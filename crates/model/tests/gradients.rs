@@ -87,7 +87,12 @@ fn the_gradient_by_the_embedding_is_the_slope() {
         let model = load(name, DType::F64);
         let gradient = values(&backward(&model).0);
         let d_model = model.config.d_model;
-        for at in [3 * d_model + 5, 5 * d_model, 9 * d_model + 31, 13 * d_model + 20] {
+        for at in [
+            3 * d_model + 5,
+            5 * d_model,
+            9 * d_model + 31,
+            13 * d_model + 20,
+        ] {
             let hook = Hook::new(Site::Embed, 0);
             let slope = [1e-5, -1e-5].map(|by| loss(&model, &mut Nudge { hook, at, by }));
             let slope = (slope[0] - slope[1]) / 2e-5;
@@ -187,8 +192,12 @@ fn the_kernels_agree_with_the_plain_operators() {
 }
 
 /// The loss of `golden/make.py`: row, position, token modulo the vocabulary, weight.
-const LOSS: [(usize, usize, usize, f64); 4] =
-    [(0, 13, 17, 0.7), (0, 3, 4, 0.2), (1, 12, 3, 1.0), (1, 5, 90, -0.4)];
+const LOSS: [(usize, usize, usize, f64); 4] = [
+    (0, 13, 17, 0.7),
+    (0, 3, 4, 0.2),
+    (1, 12, 3, 1.0),
+    (1, 5, 90, -0.4),
+];
 
 /// Gradients of that loss by the embeddings, at every target and by every weight.
 fn reference_backward(name: &str, dtype: DType) -> (Tensor, Collect, Gradients) {
@@ -215,17 +224,27 @@ fn relative(ours: &Tensor, wanted: &Tensor) -> f64 {
 
 /// The gradient of a weight as the file has it: parts that are stored joined are joined.
 fn stored_gradient(gradients: &Gradients, weight: &str) -> Tensor {
-    let parts = [("qkv_proj", &["q_proj", "k_proj", "v_proj"][..]), ("gate_up_proj", &["gate_proj", "up_proj"])];
+    let parts = [
+        ("qkv_proj", &["q_proj", "k_proj", "v_proj"][..]),
+        ("gate_up_proj", &["gate_proj", "up_proj"]),
+    ];
     let Some((whole, parts)) = parts.iter().find(|(whole, _)| weight.contains(whole)) else {
-        return gradients.get(weight).unwrap_or_else(|| panic!("no gradient of {weight}")).clone();
+        return gradients
+            .get(weight)
+            .unwrap_or_else(|| panic!("no gradient of {weight}"))
+            .clone();
     };
-    let parts = parts.iter().map(|part| gradients.get(&weight.replace(whole, part)).unwrap());
+    let parts = parts
+        .iter()
+        .map(|part| gradients.get(&weight.replace(whole, part)).unwrap());
     Tensor::cat(&parts.collect::<Vec<_>>(), 0).unwrap()
 }
 
 #[test]
 fn the_gradients_are_those_of_pytorch() {
-    println!("| model | Δ∂/∂embeddings | Δ∂/∂residuals | Δ∂/∂weights | (shares of the largest value)");
+    println!(
+        "| model | Δ∂/∂embeddings | Δ∂/∂residuals | Δ∂/∂weights | (shares of the largest value)"
+    );
     println!("|---|---|---|---|");
     for name in ARCHITECTURES {
         let reference = tensors(name, "reference.safetensors");
@@ -234,20 +253,33 @@ fn the_gradients_are_those_of_pytorch() {
         // From the end back: every target's gradient joins that of the stream.
         let (mut resid, mut worst_resid) = (taps.0[&Target::Logits].clone(), 0f64);
         for layer in (0..load(name, DType::F32).config.n_layers).rev() {
-            for target in [Target::Mlp(layer), Target::Q(layer), Target::K(layer), Target::V(layer)] {
+            for target in [
+                Target::Mlp(layer),
+                Target::Q(layer),
+                Target::K(layer),
+                Target::V(layer),
+            ] {
                 resid = (resid + &taps.0[&target]).unwrap();
             }
             let wanted = &reference[&format!("grad.resid_pre.{layer}")];
             worst_resid = worst_resid.max(relative(&resid, wanted));
         }
         let weights = reference.iter().filter_map(|(key, wanted)| {
-            let weight = key.strip_prefix("grad.").filter(|key| key.ends_with("weight") || key.ends_with("bias"))?;
-            Some((relative(&stored_gradient(&gradients, weight), wanted), weight))
+            let weight = key
+                .strip_prefix("grad.")
+                .filter(|key| key.ends_with("weight") || key.ends_with("bias"))?;
+            Some((
+                relative(&stored_gradient(&gradients, weight), wanted),
+                weight,
+            ))
         });
         let (weights, which) = weights.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
         println!("| {name} | {embed:.1e} | {worst_resid:.1e} | {weights:.1e} |");
         let worst = embed.max(worst_resid).max(weights);
-        assert!(worst < 1e-4, "{name}: {worst} (weights {weights} at {which})");
+        assert!(
+            worst < 1e-4,
+            "{name}: {worst} (weights {weights} at {which})"
+        );
     }
 }
 
@@ -261,7 +293,9 @@ fn zero_ablating_every_source_of_a_target_changes_nothing_to_first_order() {
         let (_, taps, _) = backward(&model);
         let layers = 0..model.config.n_layers;
         let sites = [Site::ResidPre, Site::ResidMid, Site::ResidPost];
-        let hooks = layers.clone().flat_map(|layer| sites.map(|site| Hook::new(site, layer)));
+        let hooks = layers
+            .clone()
+            .flat_map(|layer| sites.map(|site| Hook::new(site, layer)));
         let mut recorder = Recorder::new(hooks);
         model.forward(&batch(), &mut recorder).unwrap();
         let share = |target: Target, hook: Hook| {
@@ -301,7 +335,8 @@ fn the_gradient_at_a_target_is_the_slope_of_what_is_added_to_the_stream() {
             let gradients = targets.iter().map(|target| values(&taps.0[target]));
             let gradient = gradients.reduce(|a, b| a.iter().zip(b).map(|(a, b)| a + b).collect());
             let gradient = gradient.unwrap();
-            let largest = |(_, a): &(usize, &f64), (_, b): &(usize, &f64)| a.abs().total_cmp(&b.abs());
+            let largest =
+                |(_, a): &(usize, &f64), (_, b): &(usize, &f64)| a.abs().total_cmp(&b.abs());
             let at = gradient.iter().enumerate().max_by(largest).unwrap().0;
             let slope = [1e-5, -1e-5].map(|by| loss(&model, &mut Nudge { hook, at, by }));
             let slope = (slope[0] - slope[1]) / 2e-5;

@@ -148,6 +148,15 @@ fn the_pieces_of_a_block_are_the_block() {
         }
         let out = model.attention_out(1, &at(Site::Z)).unwrap();
         assert!(distance(&out, &at(Site::AttnOut)) < 1e-12, "{name}");
+        let weights = model.head_weights(1).unwrap();
+        let scaled = model.scaled_z(1, &at(Site::Z)).unwrap();
+        let mut linear = scaled.matmul(&weights.o.t().unwrap()).unwrap();
+        if let Some(gamma) = &weights.after {
+            linear = linear.broadcast_mul(gamma).unwrap();
+        }
+        if !model.config.output_bias {
+            assert!(distance(&linear, &at(Site::AttnOut)) < 1e-12, "{name}");
+        }
         let mlp = model.mlp_out(1, &at(Site::ResidMid)).unwrap();
         assert!(distance(&mlp, &at(Site::MlpOut)) < 1e-12, "{name}");
         for site in [Site::ResidPre, Site::ResidMid, Site::ResidPost] {

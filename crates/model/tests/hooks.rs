@@ -54,8 +54,16 @@ fn every_hook_means_the_same_on_every_architecture() {
             let sum = |a: &Tensor, b: &Tensor| (a + b).unwrap();
             let mid = sum(at(Site::ResidPre, layer), at(Site::AttnOut, layer));
             let post = sum(at(Site::ResidMid, layer), at(Site::MlpOut, layer));
-            assert_eq!(worst(&mid, at(Site::ResidMid, layer)), 0.0, "{name} {layer}");
-            assert_eq!(worst(&post, at(Site::ResidPost, layer)), 0.0, "{name} {layer}");
+            assert_eq!(
+                worst(&mid, at(Site::ResidMid, layer)),
+                0.0,
+                "{name} {layer}"
+            );
+            assert_eq!(
+                worst(&post, at(Site::ResidPost, layer)),
+                0.0,
+                "{name} {layer}"
+            );
         }
     }
 }
@@ -91,11 +99,17 @@ fn a_tap_that_records_changes_nothing_and_one_that_replaces_does() {
         let plain = model.forward(&batch, &mut ()).unwrap();
         let (seen, recorded) = everything(&model, &batch);
         assert_eq!(worst(&recorded, &plain), 0.0, "{name}");
-        assert_eq!(seen.activations.len(), 2 + SITES.len() * model.config.n_layers);
+        assert_eq!(
+            seen.activations.len(),
+            2 + SITES.len() * model.config.n_layers
+        );
         for site in SITES {
             let mut tap = Mover(Hook::new(site, 1));
             let moved = model.forward(&batch, &mut tap).unwrap();
-            assert!(worst(&moved, &plain) > 1e-3, "{name} {site:?} changes nothing");
+            assert!(
+                worst(&moved, &plain) > 1e-3,
+                "{name} {site:?} changes nothing"
+            );
         }
     }
 }
@@ -109,7 +123,10 @@ fn a_pass_that_stops_early_shows_the_same_and_nothing_later() {
             let last = Hook::new(site, if site == Site::Embed { 0 } else { 1 });
             let mut seen = Recorder::new(whole.hooks.clone());
             model.forward_until(&batch, last, &mut seen).unwrap();
-            assert_eq!(worst(&seen.activations[&last], &whole.activations[&last]), 0.0);
+            assert_eq!(
+                worst(&seen.activations[&last], &whole.activations[&last]),
+                0.0
+            );
             let later = |hook: &&Hook| hook.layer > last.layer || hook.site == Site::Logits;
             assert_eq!(seen.activations.keys().find(later), None, "{name} {last}");
         }

@@ -301,11 +301,15 @@ impl Architecture {
     pub(super) fn defaults(self) -> Value {
         match self {
             Self::Llama => json!({"max_position_embeddings": 2048}),
-            Self::Qwen2 => json!({"max_position_embeddings": 32_768, "sliding_window": 4096, "max_window_layers": 28}),
+            Self::Qwen2 => {
+                json!({"max_position_embeddings": 32_768, "sliding_window": 4096, "max_window_layers": 28})
+            }
             Self::Qwen3 => json!({
                 "max_position_embeddings": 32_768, "sliding_window": 4096, "max_window_layers": 28, "head_dim": 128,
             }),
-            Self::Mistral => json!({"max_position_embeddings": 131_072, "sliding_window": 4096, "num_key_value_heads": 8}),
+            Self::Mistral => {
+                json!({"max_position_embeddings": 131_072, "sliding_window": 4096, "num_key_value_heads": 8})
+            }
             Self::Gemma2 => json!({
                 "vocab_size": 256_000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
                 "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
@@ -322,7 +326,9 @@ impl Architecture {
                 "max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
             }),
             Self::Olmo2 => json!({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}),
-            Self::Olmo3 => json!({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": 4096}),
+            Self::Olmo3 => {
+                json!({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": 4096})
+            }
         }
     }
 }

@@ -59,15 +59,28 @@ pub(super) fn read(text: &str) -> Result<Config, String> {
     }
     // The text half of a model that also sees: what it shares with the whole stands outside.
     if let Some(Value::Object(mut text)) = keys.remove("text_config") {
-        let whole = keys.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        text.entry("model_type").or_insert(format!("{whole}_text").into());
-        text.extend(keys.into_iter().filter(|(key, _)| key == "tie_word_embeddings"));
+        let whole = keys
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        text.entry("model_type")
+            .or_insert(format!("{whole}_text").into());
+        text.extend(
+            keys.into_iter()
+                .filter(|(key, _)| key == "tie_word_embeddings"),
+        );
         keys = text;
     }
-    let model_type = keys.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let model_type = keys
+        .get("model_type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let architecture = Architecture::parse(model_type).ok_or_else(|| {
         let known: Vec<_> = Architecture::ALL.map(Architecture::model_type).to_vec();
-        format!("unknown architecture `{model_type}` (known: {})", known.join(", "))
+        format!(
+            "unknown architecture `{model_type}` (known: {})",
+            known.join(", ")
+        )
     })?;
     unfold_rope(&mut keys, architecture);
     if let Some(pattern) = keys.remove("_sliding_window_pattern") {
@@ -111,7 +124,11 @@ fn unfold_rope(keys: &mut Map<String, Value>, architecture: Architecture) {
     if architecture == Architecture::Phi3 && matches!(kind, Some("su" | "yarn")) {
         scaling.insert("rope_type".into(), "longrope".into());
     }
-    if scaling.is_empty() || scaling.get("rope_type").is_some_and(|kind| kind == "default") {
+    if scaling.is_empty()
+        || scaling
+            .get("rope_type")
+            .is_some_and(|kind| kind == "default")
+    {
         keys.remove("rope_scaling");
     }
 }
@@ -119,7 +136,9 @@ fn unfold_rope(keys: &mut Map<String, Value>, architecture: Architecture) {
 fn config(file: File, architecture: Architecture) -> Result<Config, String> {
     let traits = architecture.traits();
     if file.use_bidirectional_attention == Some(true) {
-        return Err("attention in both directions (`use_bidirectional_attention`) is not computed".into());
+        return Err(
+            "attention in both directions (`use_bidirectional_attention`) is not computed".into(),
+        );
     }
     let asked = file.attention_bias.unwrap_or(false);
     let d_head = file
@@ -150,18 +169,23 @@ fn config(file: File, architecture: Architecture) -> Result<Config, String> {
 
 /// Where the blocks depart from Llama's.
 fn form(file: &File, traits: &Traits, d_head: usize) -> Result<Form, String> {
-    let named = if traits.gemma { &file.hidden_activation } else { &file.hidden_act };
+    let named = if traits.gemma {
+        &file.hidden_activation
+    } else {
+        &file.hidden_act
+    };
     let named = named.as_deref().unwrap_or("silu");
-    let activation = Activation::parse(named).ok_or_else(|| {
-        format!("unknown activation `{named}` (known: silu, gelu_pytorch_tanh)")
-    })?;
+    let activation = Activation::parse(named)
+        .ok_or_else(|| format!("unknown activation `{named}` (known: silu, gelu_pytorch_tanh)"))?;
     let rotary_width = file
         .partial_rotary_factor
         .map(|share| (d_head as f64 * share) as usize)
         .filter(|width| *width != d_head);
     let scaled = file.rope_scaling.is_some();
     // OLMo-3's windowed blocks keep the base and leave the scaling out.
-    let local = file.rope_local_base_freq.or(scaled.then_some(file.rope_theta));
+    let local = file
+        .rope_local_base_freq
+        .or(scaled.then_some(file.rope_theta));
     let positive = |cap: Option<f64>| cap.filter(|cap| *cap > 0.0);
     Ok(Form {
         norms: traits.norms,
@@ -182,7 +206,8 @@ fn form(file: &File, traits: &Traits, d_head: usize) -> Result<Form, String> {
 /// The window of every block: a list of kinds where the file has one and the architecture reads it, else its own rule.
 fn windows(file: &File, windowed: Windowed) -> Result<Vec<Option<usize>>, String> {
     let n_layers = file.num_hidden_layers;
-    let switched_off = windowed == Windowed::FromMaxWindowLayers && !file.use_sliding_window.unwrap_or(false);
+    let switched_off =
+        windowed == Windowed::FromMaxWindowLayers && !file.use_sliding_window.unwrap_or(false);
     let window = file.sliding_window.filter(|_| !switched_off);
     let rule = |layer: usize| match windowed {
         Windowed::None => false,
@@ -194,10 +219,15 @@ fn windows(file: &File, windowed: Windowed) -> Result<Vec<Option<usize>>, String
     };
     let listed = !matches!(windowed, Windowed::None | Windowed::All);
     let Some(kinds) = file.layer_types.as_ref().filter(|_| listed) else {
-        return Ok((0..n_layers).map(|layer| window.filter(|_| rule(layer))).collect());
+        return Ok((0..n_layers)
+            .map(|layer| window.filter(|_| rule(layer)))
+            .collect());
     };
     if kinds.len() != n_layers {
-        return Err(format!("`layer_types` names {} blocks of {n_layers}", kinds.len()));
+        return Err(format!(
+            "`layer_types` names {} blocks of {n_layers}",
+            kinds.len()
+        ));
     }
     let kind = |kind: &String| match kind.as_str() {
         "full_attention" => Ok(None),

@@ -116,7 +116,13 @@ impl Config {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        let sizes = [self.vocab, self.d_model, self.n_layers, self.d_head, self.d_mlp];
+        let sizes = [
+            self.vocab,
+            self.d_model,
+            self.n_layers,
+            self.d_head,
+            self.d_mlp,
+        ];
         if sizes.contains(&0) {
             return Err("a size is 0".into());
         }

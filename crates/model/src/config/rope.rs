@@ -62,7 +62,10 @@ fn is_one(value: &f64) -> bool {
     *value == 1.0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(value: &usize) -> bool {
     *value == 0
 }
@@ -134,7 +137,8 @@ impl Config {
     /// The base grows with the length beyond the context (NTK-aware scaling).
     fn dynamic(&self, scaling: &RopeScaling, length: usize) -> Vec<f64> {
         let (width, context) = (self.rotary_width() as f64, self.max_positions as f64);
-        let stretch = scaling.factor * (length as f64).max(context) / context - (scaling.factor - 1.0);
+        let stretch =
+            scaling.factor * (length as f64).max(context) / context - (scaling.factor - 1.0);
         let theta = self.rope_theta * stretch.powf(width / (width - 2.0));
         plain(theta, self.rotary_width())
     }
@@ -146,7 +150,8 @@ impl Config {
             original => original,
         } as f64;
         let width = self.rotary_width() as f64;
-        let pair_of = |turns: f64| width * (context / (turns * TAU)).ln() / (2.0 * self.rope_theta.ln());
+        let pair_of =
+            |turns: f64| width * (context / (turns * TAU)).ln() / (2.0 * self.rope_theta.ln());
         let (mut low, mut high) = (
             pair_of(scaling.beta_fast.unwrap_or(32.0)),
             pair_of(scaling.beta_slow.unwrap_or(1.0)),

@@ -60,11 +60,22 @@ impl Config {
         if self.architecture == Architecture::Gemma3 {
             keys["rope_local_base_freq"] = json!(form.local_rope_theta);
         }
-        if self.architecture == Architecture::Phi3 {
-            // Neither is a number that `transformers` takes null for.
-            keys["partial_rotary_factor"] = json!(self.rotary_width() as f64 / self.d_head as f64);
-            keys["original_max_position_embeddings"] =
-                json!(form.original_positions.unwrap_or(self.max_positions));
+        // Neither is a number that `transformers` takes null for.
+        if let Some(width) = form.rotary_width {
+            keys["partial_rotary_factor"] = json!(self.rotary_share(width));
+        }
+        if let Some(original) = form.original_positions {
+            keys["original_max_position_embeddings"] = json!(original);
+        }
+    }
+
+    /// The share of a head of which `width` dimensions are rotated: readers round its product with the width down.
+    fn rotary_share(&self, width: usize) -> f64 {
+        let share = width as f64 / self.d_head as f64;
+        if (share * self.d_head as f64) < width as f64 {
+            share.next_up()
+        } else {
+            share
         }
     }
 

@@ -30,7 +30,10 @@ pub fn geglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor
         (dgate, dup)
     });
     if let Some((dgate, dup)) = fast {
-        return Ok((tensor(dgate, gate.dims(), gate)?, tensor(dup, gate.dims(), gate)?));
+        return Ok((
+            tensor(dgate, gate.dims(), gate)?,
+            tensor(dup, gate.dims(), gate)?,
+        ));
     }
     let share = gelu_share(gate)?;
     let slope = (((gate.sqr()? * (3.0 * CUBIC))? + 1.0)? * TWICE)?;

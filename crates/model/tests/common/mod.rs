@@ -1,7 +1,11 @@
 //! What the tests of this crate share: the golden models and ways to compare.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
-#![allow(dead_code, clippy::allow_attributes, reason = "every test file uses its own part")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "every test file uses its own part"
+)]
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use model::Model;
