@@ -76,3 +76,18 @@ fn the_pairs_of_other_graders_get_the_better_verdict() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn answers_are_found_in_whatever_is_written_around_them() {
+    let wrong: Vec<String> = table(include_str!("golden/completions.txt"))
+        .iter()
+        .filter_map(|(target, right, completion)| {
+            let completion = completion.replace('⏎', "\n");
+            let verdict = grade(Grader::Math, &completion, target);
+            let found = verdict.extracted.unwrap_or_default();
+            (verdict.correct != *right)
+                .then(|| format!("{target}  |  {completion}  should be {right}, found {found}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -8,6 +8,9 @@ use super::extract::boxed;
 use super::latex;
 use super::{Reading, Verdict};
 
+/// How far behind a phrase its answer stands, in bytes.
+const NEAR: usize = 300;
+
 /// Letters that choices have.
 const LETTERS: std::ops::RangeInclusive<char> = 'A'..='J';
 
@@ -179,9 +182,9 @@ fn one(text: &str) -> Option<(char, &str)> {
 /// The letters after the last phrase that announces some, or the words of the target after such a phrase.
 fn announced(text: &str, words: Option<&str>) -> Option<String> {
     let plain = plain_lines(text);
-    let after = |at: usize| plain[at..].trim_start();
-    let found = PHRASE.find_iter(&plain).filter_map(|found| {
-        let rest = after(found.end());
+    let ends: Vec<usize> = PHRASE.find_iter(&plain).map(|found| found.end()).collect();
+    ends.into_iter().rev().find_map(|end| {
+        let rest = &plain[end..plain.floor_char_boundary(end + NEAR)];
         let said = |words: &str| {
             latex::normal(rest).starts_with(&latex::normal(words))
                 && !latex::normal(words).is_empty()
@@ -189,8 +192,7 @@ fn announced(text: &str, words: Option<&str>) -> Option<String> {
         letters(rest)
             .map(|(letters, _)| letters)
             .or_else(|| words.filter(|words| said(words)).map(str::to_owned))
-    });
-    found.last()
+    })
 }
 
 /// The text without emphasis and formula signs, its lines kept.
@@ -233,8 +235,10 @@ fn anywhere(text: &str) -> Option<String> {
         (c.is_ascii_uppercase() || *c == '(')
             && before.is_none_or(|c| !c.is_alphanumeric() && !"(['’-".contains(c))
     });
-    let found = starts.filter_map(|(at, _)| one(&plain[at..]));
-    found.last().map(|(letter, _)| letter.to_string())
+    let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
+    let mut last = starts.into_iter().rev();
+    last.find_map(|at| one(&plain[at..plain.floor_char_boundary(at + NEAR)]))
+        .map(|(letter, _)| letter.to_string())
 }
 
 /// The words of the target, where a text ends with them or is them.

@@ -2,6 +2,10 @@
 
 use crate::grade::latex::closing;
 
+/// How many boxes are looked at, from the end.
+const LAST: usize = 64;
+/// Longest content of a box, in bytes.
+const LONGEST: usize = 4000;
 /// Longest content of a box that never closes, in bytes: what is longer is a text cut off.
 const OPEN: usize = 200;
 
@@ -35,15 +39,21 @@ pub(in crate::grade) fn combined(text: &str) -> Option<String> {
 
 fn boxes(text: &str) -> Vec<Box<'_>> {
     let mut found = Vec::new();
-    let mut from = 0;
+    // Only the last ones matter, and a text may hold a million.
+    let mut from = text
+        .rmatch_indices("box")
+        .nth(LAST - 1)
+        .map_or(0, |(at, _)| at.saturating_sub(1));
+    from = text.floor_char_boundary(from);
     while let Some((start, inside)) = next(text, from) {
-        let rest = &text[inside..];
+        let rest = near(&text[inside..]);
         let (content, end) = match (
             rest.strip_prefix('{'),
             closing(rest.strip_prefix('{').unwrap_or("")),
         ) {
             (Some(rest), Some(at)) => (&rest[..at], inside + at + 2),
-            (Some(rest), None) => (open(rest), text.len()),
+            // Another box may follow one that was left open.
+            (Some(rest), None) => (open(rest), inside + 1),
             // `\boxed 5` holds the next word.
             (None, _) => {
                 let word = rest
@@ -70,15 +80,23 @@ fn boxes(text: &str) -> Vec<Box<'_>> {
     found
 }
 
+/// The part of a text that a box may reach over.
+fn near(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
+}
+
 /// Where the next box begins, and where what follows its name begins.
 fn next(text: &str, from: usize) -> Option<(usize, usize)> {
-    ["\\boxed", "\\fbox"]
-        .iter()
-        .filter_map(|name| {
-            let start = from + text[from..].find(name)?;
-            Some((start, start + name.len()))
-        })
-        .min()
+    let mut at = from;
+    loop {
+        at += text[at..].find('\\')?;
+        for name in ["\\boxed", "\\fbox"] {
+            if text[at..].starts_with(name) {
+                return Some((at, at + name.len()));
+            }
+        }
+        at += 1;
+    }
 }
 
 /// The content of a box that the text leaves open: the rest of its line, without what closes the formula.
@@ -140,6 +158,7 @@ mod tests {
         assert_eq!(boxed("\\boxed{\\boxed{5}}"), Some("\\boxed{5}"));
         assert_eq!(boxed("so \\boxed{12}, see \\boxed{}"), Some("12"));
         assert_eq!(boxed("$\\boxed 5$"), Some("5"));
+        assert_eq!(boxed("\\boxed{ then \\boxed{3}"), Some("3"));
         assert_eq!(boxed("no box"), None);
     }
 

@@ -1,5 +1,8 @@
 //! Formulas between their delimiters.
 
+/// Longest formula, in bytes: an end beyond that belongs to another one.
+const LONGEST: usize = 4000;
+
 /// Delimiters of formulas.
 const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")];
 
@@ -15,16 +18,27 @@ pub(in crate::grade) fn last(text: &str) -> Option<&str> {
 pub(in crate::grade) fn all(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut at = 0;
+    // Kinds of delimiters that nothing closes any more: a text of a million open ones is read once.
+    let mut open_for_good = [false; DELIMITERS.len()];
     while at < text.len() {
         let rest = &text[at..];
         if rest.starts_with("\\$") {
             at += 2;
             continue;
         }
-        let opened = DELIMITERS.iter().find(|(open, _)| rest.starts_with(open));
-        let formula = opened.and_then(|(open, close)| {
+        let opened = DELIMITERS
+            .iter()
+            .position(|(open, _)| rest.starts_with(open))
+            .filter(|kind| !open_for_good[*kind]);
+        let formula = opened.and_then(|kind| {
+            let (open, close) = DELIMITERS[kind];
             let inside = &rest[open.len()..];
-            let end = end_of(inside, close)?;
+            let near = &inside[..inside.floor_char_boundary(LONGEST)];
+            if !near.contains(close) {
+                open_for_good[kind] = !inside.contains(close);
+                return None;
+            }
+            let end = end_of(near, close)?;
             Some((&inside[..end], open.len() + end + close.len()))
         });
         match formula {

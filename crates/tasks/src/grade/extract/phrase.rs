@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{formula, number};
+use super::{formula, is_sentence, number};
 use crate::grade::latex;
 
 static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
@@ -23,11 +23,11 @@ static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// What follows the last such phrase, to the end of its sentence.
 pub(in crate::grade) fn after_phrase(text: &str) -> Option<&str> {
-    PHRASE
-        .find_iter(text)
-        .map(|found| sentence(&text[found.end()..]))
-        .filter(|sentence| !sentence.is_empty())
-        .last()
+    let ends: Vec<usize> = PHRASE.find_iter(text).map(|found| found.end()).collect();
+    ends.into_iter()
+        .rev()
+        .map(|end| sentence(&text[end..]))
+        .find(|sentence| !sentence.is_empty())
 }
 
 /// The first line or paragraph of a text, up to the end of its sentence.
@@ -60,7 +60,7 @@ pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
         [_, _, ..] if latex::reads(sentence) => return sentence,
         [first, ..] => return first,
     }
-    if latex::reads(sentence) {
+    if !is_sentence(sentence) && latex::reads(sentence) {
         return sentence;
     }
     let mut cut = sentence;

@@ -82,7 +82,7 @@ fn has_comma_in_number(text: &str) -> bool {
 }
 
 fn read(answer: &str, commas: Commas) -> Option<Answer> {
-    let tokens = lex(answer, commas)?;
+    let tokens = without_braces(lex(answer, commas)?);
     let tokens = condition(&tokens).unwrap_or(tokens);
     let (parts, together) = split(&tokens);
     if parts.len() > ITEMS {
@@ -94,6 +94,24 @@ fn read(answer: &str, commas: Commas) -> Option<Answer> {
         items: shared_names(items),
         together,
     })
+}
+
+/// `{1, 2}` draws no brace: it is `1, 2`.
+fn without_braces(mut tokens: Vec<Token>) -> Vec<Token> {
+    loop {
+        let [Token::Sign('{'), inside @ .., Token::Sign('}')] = tokens.as_slice() else {
+            return tokens;
+        };
+        let mut depth = 0;
+        let closes = inside.iter().any(|token| {
+            depth += token.nesting();
+            depth < 0
+        });
+        if closes {
+            return tokens;
+        }
+        tokens = inside.to_vec();
+    }
 }
 
 /// The condition of `\{x \mid x > 3\}`, which says the same.

@@ -1,9 +1,12 @@
 //! What stands around an answer without belonging to it.
 
+/// Most layers taken off.
+const LAYERS: usize = 16;
+
 /// Takes delimiters of formulas, boxes, emphasis and the end of a sentence off a text.
 pub(in crate::grade) fn clean(text: &str) -> &str {
     let mut text = text.trim();
-    loop {
+    for _ in 0..LAYERS {
         let before = text.len();
         text = ends(text);
         for (open, close) in [
@@ -21,9 +24,10 @@ pub(in crate::grade) fn clean(text: &str) -> &str {
         }
         text = boxed(text).trim();
         if text.len() == before {
-            return text;
+            break;
         }
     }
+    text
 }
 
 /// Without punctuation at the end that no answer ends with.

@@ -19,7 +19,27 @@ pub(super) fn same(target: &Answer, answer: &Answer) -> bool {
     if lists(&targets, &answers, target_is_set || answer_is_set) {
         return true;
     }
-    coordinates(&targets, &answers) || coordinates(&answers, &targets)
+    let swapped = |compare: fn(&[Item], &[Item]) -> bool| {
+        compare(&targets, &answers) || compare(&answers, &targets)
+    };
+    swapped(coordinates) || (!target_is_set && !answer_is_set && swapped(bare_point))
+}
+
+/// `1, 2` and `(1, 2)`: a point without its brackets.
+fn bare_point(list: &[Item], point: &[Item]) -> bool {
+    let [point] = point else {
+        return false;
+    };
+    let Some(Node::Tuple(values, (false, false))) = relation::value(point) else {
+        return false;
+    };
+    let plain = list.iter().all(|item| item.relations.is_empty());
+    plain
+        && list.len() == values.len()
+        && list
+            .iter()
+            .zip(values)
+            .all(|(item, value)| items(item, &Item::value(value)))
 }
 
 /// The items, those of a set written out among them, with every ± replaced by both signs; and whether it was such a set.

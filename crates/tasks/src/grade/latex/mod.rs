@@ -32,6 +32,9 @@ const LONGEST: usize = 4000;
 /// Whether an answer is the target. Neither may be a whole solution: both are what was taken out of it.
 pub(super) fn same(target: &str, answer: &str) -> bool {
     let (target, answer) = (clean(target), clean(answer));
+    if target.len() > LONGEST || answer.len() > LONGEST {
+        return target == answer;
+    }
     let (bare_target, bare_answer) = (text::bare(target), text::bare(answer));
     if bare_target.is_empty() || bare_answer.is_empty() {
         return false;
@@ -45,7 +48,7 @@ pub(super) fn same(target: &str, answer: &str) -> bool {
     if digits_in_base(target).is_some_and(|digits| digits == answer) {
         return true;
     }
-    target.len() <= LONGEST && answer.len() <= LONGEST && formulas(target, answer)
+    formulas(target, answer)
 }
 
 /// Whether a text can be read as an answer: a formula, a quantity, or nothing but words.
