@@ -5,8 +5,8 @@
 use crate::config::NormNames;
 use crate::norm::{Norm, Read, normed_again, normed_backward};
 use crate::ops::{self, Turn};
-use crate::transformer::{Layer, LayerTrace};
 use crate::storage::Linear;
+use crate::transformer::{Layer, LayerTrace};
 use crate::{GradientTap, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -75,9 +75,7 @@ impl Collector<'_> {
     /// Gradient of a norm's weight, where the block has that norm.
     fn norm(&mut self, name: Option<String>, (x, scale): Read<'_>, dy: &Tensor) -> Result<()> {
         match name.zip(scale) {
-            Some((name, scale)) => {
-                self.add(|| name, || ops::rms_norm_gamma_gradient(dy, x, scale))
-            }
+            Some((name, scale)) => self.add(|| name, || ops::rms_norm_gamma_gradient(dy, x, scale)),
             None => Ok(()),
         }
     }
@@ -103,16 +101,34 @@ impl Model {
         if let Some((cap, logits)) = self.config.form.logit_softcap.zip(trace.capped.as_ref()) {
             d_logits = ops::softcap_backward(&d_logits, logits, cap)?;
         }
-        let mut d_resid = self.backward_unembed(trace, &d_logits, &mut gradients)?;
+        let d_resid = self.backward_unembed(trace, &d_logits, &mut gradients)?;
+        self.backward_blocks(trace, d_resid, taps, &mut gradients)
+    }
+
+    /// The rest of the reverse pass, from the gradient by what the final norm reads, `[tokens, d_model]`.
+    fn backward_blocks(
+        &self,
+        trace: &Trace,
+        mut d_resid: Tensor,
+        taps: &mut dyn GradientTap,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
         self.show(taps, Target::Logits, trace, &d_resid)?;
         for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
             if !trace.holds(Site::MlpOut, index) {
                 d_resid =
-                    self.backward_mlp(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+                    self.backward_mlp(index, layer, kept, &d_resid, trace, taps, gradients)?;
             }
             if !trace.holds(Site::AttnOut, index) {
-                d_resid = self
-                    .backward_attention(index, layer, kept, &d_resid, trace, taps, &mut gradients)?;
+                d_resid = self.backward_attention(
+                    index,
+                    layer,
+                    kept,
+                    &d_resid,
+                    trace,
+                    taps,
+                    gradients,
+                )?;
             }
         }
         gradients.add(
@@ -123,6 +139,19 @@ impl Model {
             },
         )?;
         Ok(d_resid.reshape((trace.batch.batch, trace.batch.seq, self.config.d_model))?)
+    }
+
+    /// Gradient by the embedding's output, `[batch, seq, d_model]`, of a loss whose gradient by the final norm's output
+    /// is `d_normed [tokens, d_model]`; weights frozen.
+    pub(crate) fn backward_normed(
+        &self,
+        trace: &Trace,
+        d_normed: &Tensor,
+        taps: &mut dyn GradientTap,
+    ) -> Result<Tensor> {
+        let (x, scale) = (&trace.last, &trace.last_scale);
+        let d_resid = self.final_norm.backward(trace.rules, d_normed, x, scale)?;
+        self.backward_blocks(trace, d_resid, taps, &mut Collector(None))
     }
 
     fn backward_unembed(
@@ -173,8 +202,9 @@ impl Model {
         let d_out = added_backward(added, norms.mlp_after, trace, d_resid, gradients)?;
         let d_hidden = layer.down.backward(&d_out)?;
         let activation = self.config.form.activation;
-        let (d_gate, d_up) =
-            trace.rules.gated_backward(activation, &d_hidden, &kept.gate, &kept.up)?;
+        let (d_gate, d_up) = trace
+            .rules
+            .gated_backward(activation, &d_hidden, &kept.gate, &kept.up)?;
         let read = (&kept.resid_mid, kept.mlp_scale.as_ref());
         if gradients.wanted() {
             let x = normed_again(layer.mlp_norm.as_ref(), read)?;
@@ -183,10 +213,7 @@ impl Model {
             gradients.linear(&name("mlp.gate_proj"), &layer.gate, &x, &d_gate)?;
             gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
         }
-        let d_normed = ops::add(
-            &layer.gate.backward(&d_gate)?,
-            &layer.up.backward(&d_up)?,
-        )?;
+        let d_normed = ops::add(&layer.gate.backward(&d_gate)?, &layer.up.backward(&d_up)?)?;
         gradients.norm(norms.mlp, read, &d_normed)?;
         let through = normed_backward(layer.mlp_norm.as_ref(), trace.rules, &d_normed, read)?;
         self.show(taps, Target::Mlp(index), trace, &through)?;
@@ -216,7 +243,11 @@ impl Model {
         let shape = self.attention_shape(index, 0, &trace.batch.starts);
         let by_head = taps.wants_heads();
         // With keys and values repeated, the same reverse step tells the query heads that share them apart.
-        let n = if by_head { self.config.n_heads } else { self.config.n_kv_heads };
+        let n = if by_head {
+            self.config.n_heads
+        } else {
+            self.config.n_kv_heads
+        };
         let (k, v) = (heads::repeated(&kept.k, n)?, heads::repeated(&kept.v, n)?);
         let (mut dq, mut dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
         if trace.rules.attention_constant {
@@ -277,7 +308,11 @@ impl Model {
     /// Names of a block's norms.
     fn norm_names(&self, index: usize) -> NormNames<String> {
         let prefix = format!("model.layers.{index}");
-        self.config.form.norms.names().map(|part| format!("{prefix}.{part}"))
+        self.config
+            .form
+            .norms
+            .names()
+            .map(|part| format!("{prefix}.{part}"))
     }
 
     /// Back through rotation and, where there is one, the norm of queries or keys; `which` is 0 for queries and 1 for keys.

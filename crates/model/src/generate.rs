@@ -1,9 +1,11 @@
 //! Tokens in, tokens out.
 
-use crate::{Batch, Error, Model, Result, Tap};
+use crate::sample::{choose, log_probability};
+use crate::{Batch, Error, Model, Result, Tap, Tokenizer};
 use candle_core::DType;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +38,7 @@ impl Sampling {
 /// Why a text ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// An end token was generated.
+    /// An end token, or a text to stop at, was generated.
     Stop,
     /// The budget ran out.
     Length,
@@ -63,9 +65,42 @@ pub struct Generated {
     pub finish: Finish,
 }
 
+/// When a text is finished, its budget apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Stops<'a> {
+    /// End tokens.
+    pub ids: &'a [u32],
+    /// Texts, with what decodes them.
+    pub texts: Option<(&'a Tokenizer, &'a [String])>,
+}
+
+impl Stops<'_> {
+    /// Whether the text of `tokens`, of which the last is new, holds one of the texts.
+    fn found(&self, tokens: &[u32]) -> Result<bool> {
+        let Some((tokenizer, texts)) = self.texts.filter(|(_, texts)| !texts.is_empty()) else {
+            return Ok(false);
+        };
+        // A token has at least a byte, so what ends with the newest one begins within as many tokens as it has bytes;
+        // a few more, because a character may be cut at the first of them.
+        let longest = texts.iter().map(String::len).max().unwrap_or(0);
+        let tail = &tokens[tokens.len().saturating_sub(longest + 8)..];
+        let text = tokenizer.decode(tail)?;
+        Ok(texts.iter().any(|stop| !stop.is_empty() && text.contains(stop)))
+    }
+}
+
+/// `text` up to the first of `stops`; all of it where there is none.
+pub fn cut<'a>(text: &'a str, stops: &[String]) -> &'a str {
+    let found = stops.iter().filter(|stop| !stop.is_empty());
+    let end = found.filter_map(|stop| text.find(stop.as_str())).min();
+    &text[..end.unwrap_or(text.len())]
+}
+
 impl Model {
     /// Continues every prompt; `streams [batch]` number the documents, so that each draws from its own random numbers
     /// whatever stands beside it. Stops a row at any of `stop_ids`.
+    ///
+    /// In `f32` on the CPU a row's tokens and log-probabilities are the same to the bit in any batch.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -74,26 +109,40 @@ impl Model {
         stop_ids: &[u32],
         tap: &mut dyn Tap,
     ) -> Result<Vec<Generated>> {
+        let stops = Stops {
+            ids: stop_ids,
+            texts: None,
+        };
+        self.generate_until(prompts, streams, sampling, stops, tap)
+    }
+
+    /// [`Self::generate`] that stops at texts as well: the tokens end with the one that completes a text ([`cut`]).
+    pub fn generate_until(
+        &self,
+        prompts: &[Vec<u32>],
+        streams: &[u64],
+        sampling: &Sampling,
+        stops: Stops<'_>,
+        tap: &mut dyn Tap,
+    ) -> Result<Vec<Generated>> {
         if prompts.len() != streams.len() || prompts.iter().any(Vec::is_empty) {
             return Err(Error::Argument(
                 "every prompt needs at least one token and a random stream".into(),
             ));
         }
-        let pad = stop_ids.first().copied().unwrap_or(0);
-        let mut rows: Vec<Row> = streams
-            .iter()
-            .map(|&stream| Row::new(sampling.seed, stream))
-            .collect();
+        let pad = stops.ids.first().copied().unwrap_or(0);
+        let row = |stream: &u64| Row::new(sampling.seed, *stream);
+        let mut rows: Vec<Row> = streams.iter().map(row).collect();
         let mut batch = Batch::left_padded(prompts, pad);
         let mut cache = self.new_cache(prompts.len(), batch.seq + sampling.max_new_tokens)?;
         for _ in 0..sampling.max_new_tokens {
             let logits = self.step(&batch, &mut cache, tap)?;
-            let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-            let next: Vec<u32> = rows
-                .iter_mut()
-                .zip(&logits)
-                .map(|(row, logits)| row.advance(logits, sampling, stop_ids, pad))
-                .collect();
+            let logits = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let rows_of_logits = logits.par_chunks(logits.len() / rows.len().max(1));
+            let next = rows.par_iter_mut().zip(rows_of_logits);
+            let next: Vec<u32> = next
+                .map(|(row, logits)| row.advance(logits, sampling, stops, pad))
+                .collect::<Result<_>>()?;
             if rows.iter().all(|row| row.finished) {
                 break;
             }
@@ -136,15 +185,21 @@ impl Row {
     }
 
     /// Chooses the next token from the logits; `pad` once the row has ended.
-    fn advance(&mut self, logits: &[f32], sampling: &Sampling, stop_ids: &[u32], pad: u32) -> u32 {
+    fn advance(
+        &mut self,
+        logits: &[f32],
+        sampling: &Sampling,
+        stops: Stops<'_>,
+        pad: u32,
+    ) -> Result<u32> {
         if self.finished {
-            return pad;
+            return Ok(pad);
         }
         let token = choose(logits, sampling, &mut self.rng);
         self.tokens.push(token);
         self.logprobs.push(log_probability(logits, token));
-        self.finished = stop_ids.contains(&token);
-        token
+        self.finished = stops.ids.contains(&token) || stops.found(&self.tokens)?;
+        Ok(token)
     }
 
     fn into_generated(self) -> Generated {
@@ -158,108 +213,5 @@ impl Row {
             logprobs: self.logprobs,
             finish,
         }
-    }
-}
-
-/// Log-probability of one token, in nats.
-pub(crate) fn log_probability(logits: &[f32], token: u32) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(x - largest).exp()).sum();
-    (f64::from(logits[token as usize] - largest) - sum.ln()) as f32
-}
-
-fn choose(logits: &[f32], sampling: &Sampling, rng: &mut ChaCha8Rng) -> u32 {
-    if sampling.temperature <= 0.0 {
-        return likeliest(logits);
-    }
-    let mut candidates: Vec<u32> = (0..logits.len() as u32).collect();
-    let truncated = sampling.top_k > 0 || sampling.top_p < 1.0;
-    if truncated {
-        candidates.sort_by(|a, b| {
-            logits[*b as usize]
-                .total_cmp(&logits[*a as usize])
-                .then(a.cmp(b))
-        });
-        candidates.truncate(if sampling.top_k > 0 {
-            sampling.top_k
-        } else {
-            usize::MAX
-        });
-    }
-    let largest = f64::from(logits[likeliest(logits) as usize]);
-    let weight =
-        |id: &u32| ((f64::from(logits[*id as usize]) - largest) / sampling.temperature).exp();
-    let mut weights: Vec<f64> = candidates.iter().map(weight).collect();
-    if sampling.top_p < 1.0 {
-        let total: f64 = weights.iter().sum();
-        let mut reached = 0.0;
-        let keep = weights.iter().position(|w| {
-            reached += w / total;
-            reached >= sampling.top_p
-        });
-        weights.truncate(keep.map_or(weights.len(), |last| last + 1));
-    }
-    let mut left = rng.random::<f64>() * weights.iter().sum::<f64>();
-    let chosen = weights
-        .iter()
-        .position(|w| {
-            left -= w;
-            left < 0.0
-        })
-        .unwrap_or(weights.len() - 1);
-    candidates[chosen]
-}
-
-/// The largest logit; the lowest id among equals.
-pub(crate) fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut counts = vec![0.0; logits.len()];
-        for _ in 0..20_000 {
-            counts[choose(logits, sampling, &mut rng) as usize] += 1.0 / 20_000.0;
-        }
-        counts
-    }
-
-    #[test]
-    fn sampling_follows_the_softmax_and_its_truncations() {
-        let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
-        let plain = Sampling {
-            temperature: 1.0,
-            ..Sampling::greedy(1)
-        };
-        for (share, wanted) in shares(&plain, &logits).iter().zip([0.5, 0.3, 0.2]) {
-            assert!((share - wanted).abs() < 0.02, "{share} {wanted}");
-        }
-        assert_eq!(
-            shares(
-                &Sampling {
-                    top_p: 0.5,
-                    ..plain.clone()
-                },
-                &logits
-            )[1..],
-            [0.0, 0.0]
-        );
-        let two = shares(&Sampling { top_k: 2, ..plain }, &logits);
-        assert!((two[0] - 0.625).abs() < 0.02 && two[2] == 0.0);
-    }
-
-    #[test]
-    fn greedy_takes_the_first_of_equals() {
-        assert_eq!(likeliest(&[1.0, 3.0, 3.0]), 1);
     }
 }

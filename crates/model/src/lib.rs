@@ -12,7 +12,7 @@
 //! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
 //! - [`score`]: log-probabilities of given tokens
-//! - [`loss`]: negative log-likelihood and its gradient
+//! - [`loss`]: negative log-likelihood and its gradient; [`likelihood`]: without keeping logits
 //! - [`tokenizer`]: text to tokens and back; [`chat`]: chat templates
 //! - [`hub`]: model directories by their name on the Hugging Face Hub
 //!
@@ -29,6 +29,7 @@ pub mod generate;
 pub mod heads;
 pub mod hook;
 pub mod hub;
+pub mod likelihood;
 pub mod loss;
 mod norm;
 pub mod ops;
@@ -37,6 +38,7 @@ pub mod storage;
 pub mod pieces;
 pub mod rules;
 mod rotary;
+mod sample;
 mod step;
 pub mod tap;
 pub mod tokenizer;
@@ -50,9 +52,10 @@ pub use cache::Cache;
 pub use chat::{Date, Message};
 pub use config::Config;
 pub use error::{Error, Result};
-pub use generate::{Finish, Generated, Sampling};
+pub use generate::{Finish, Generated, Sampling, Stops};
 pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
+pub use likelihood::Likelihood;
 pub use loss::nll;
 pub use score::Continuation;
 pub use storage::{Loading, Storage};

@@ -1,6 +1,6 @@
 //! Log-probabilities of given tokens.
 
-use crate::generate::{likeliest, log_probability};
+use crate::sample::{likeliest, log_probability};
 use crate::{Batch, Cache, Error, Hook, Model, Result, Site, Tap};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;

@@ -25,20 +25,20 @@ use std::arch::x86_64::{
 
 /// `f32` by `f32`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct F32(());
+pub(crate) struct F32(());
 
 /// `bf16` by `bf16`, in pairs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bf16Pairs(());
+pub(crate) struct Bf16Pairs(());
 
 impl F32 {
-    pub(super) fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         (Isa::detected() >= Isa::Avx512).then_some(Self(()))
     }
 }
 
 impl Bf16Pairs {
-    pub(super) fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         (Isa::detected() >= Isa::Avx512Bf16).then_some(Self(()))
     }
 }

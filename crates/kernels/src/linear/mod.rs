@@ -19,10 +19,10 @@ mod blocked;
 pub mod int8;
 mod pack;
 mod stored;
-mod unit;
+pub(crate) mod unit;
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 #[cfg(test)]
 mod tests;
 

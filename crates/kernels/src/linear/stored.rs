@@ -17,7 +17,7 @@ use std::arch::x86_64::{
 };
 
 /// A number of a weight.
-pub(super) trait Stored: Copy + Send + Sync + 'static {
+pub(crate) trait Stored: Copy + Send + Sync + 'static {
     /// Its value; the factor of an integer's row not counted.
     fn value(self) -> f32;
 

@@ -5,25 +5,25 @@ use crate::vector::vectorised;
 use pulp::{Arch, NullaryFnOnce};
 
 /// Rows of a weight multiplied together: a panel holds this many.
-pub(super) const PANEL: usize = 8;
+pub(crate) const PANEL: usize = 8;
 /// Rows of a weight whose sums the registers of AVX2 hold.
 const HALF: usize = PANEL / 2;
 /// Rows of activations multiplied together.
-pub(super) const TILE: usize = 3;
+pub(crate) const TILE: usize = 3;
 
 /// Lines of a row in a panel of `f32`: a width of 896 is one chunk.
-pub(super) const F32_CHUNK: usize = 56;
+pub(crate) const F32_CHUNK: usize = 56;
 
 /// A line at a cache line's boundary.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Aligned<L>(pub(super) L);
+pub(crate) struct Aligned<L>(pub(crate) L);
 
 /// Products of a few rows of activations with a panel of a weight.
 ///
 /// A *line* holds [`Self::LANES`] neighbouring values along the contraction, in the form that is multiplied. A *panel*
 /// holds at most [`Self::CHUNK`] lines of [`PANEL`] rows: all first lines, then all second lines, and so on.
-pub(super) trait Unit: Copy + Send + Sync {
+pub(crate) trait Unit: Copy + Send + Sync {
     /// Neighbouring values in the form that is multiplied.
     type Line: Copy + Send + Sync;
     /// A line of zeros.
@@ -73,7 +73,7 @@ pub(super) trait Unit: Copy + Send + Sync {
 
 /// Σ over lanes, in halves: 8 with 8, 4 with 4, 2 with 2, 1 with 1.
 #[inline(always)]
-pub(super) fn fold(lanes: &[f32; 16]) -> f32 {
+pub(crate) fn fold(lanes: &[f32; 16]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|l| lanes[l] + lanes[l + 8]);
     let four: [f32; 4] = std::array::from_fn(|l| eight[l] + eight[l + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
@@ -81,7 +81,7 @@ pub(super) fn fold(lanes: &[f32; 16]) -> f32 {
 
 /// `f32` on any machine; gives the bits that AVX-512 gives.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Unit for Portable {
     type Line = [f32; 16];
@@ -151,12 +151,12 @@ fn accumulate(
 }
 
 /// Activations as lines of `f32`, where they lie.
-pub(super) fn whole_lines(x: &[f32]) -> &[[f32; 16]] {
+pub(crate) fn whole_lines(x: &[f32]) -> &[[f32; 16]] {
     x.as_chunks().0
 }
 
 /// Activations as lines of `f32`, copied.
-pub(super) fn copied_lines(values: &[f32], lines: &mut [[f32; 16]]) {
+pub(crate) fn copied_lines(values: &[f32], lines: &mut [[f32; 16]]) {
     for (line, values) in lines.iter_mut().zip(values.chunks(16)) {
         line[..values.len()].copy_from_slice(values);
         line[values.len()..].fill(0.0);
@@ -165,7 +165,7 @@ pub(super) fn copied_lines(values: &[f32], lines: &mut [[f32; 16]]) {
 
 /// Fills a panel of `f32` lines from the line `start` on.
 #[inline(always)]
-pub(super) fn pack_f32<T: Stored>(
+pub(crate) fn pack_f32<T: Stored>(
     rows: [&[T]; PANEL],
     panel: &mut [Aligned<[f32; 16]>],
     start: usize,

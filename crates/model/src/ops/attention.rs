@@ -15,7 +15,7 @@ pub struct AttentionShape<'a> {
     pub starts: &'a [usize],
     /// Factor on the scores, `1/√d_head` as a rule.
     pub scale: f64,
-    /// Scores s become cap·tanh(s/cap); in the plain form only.
+    /// Scores s become cap·tanh(s/cap); their reverse in the plain form only.
     pub softcap: Option<f64>,
 }
 
@@ -23,7 +23,7 @@ pub struct AttentionShape<'a> {
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) -> Result<Tensor> {
     let (batch, seq, n_heads, d_head) = q.dims4()?;
     let kernel = kernel_shape(q, k, shape)?;
-    let fast = uncapped(shape, [q, k, v], |[q, k, v]| {
+    let fast = on_slices([q, k, v], |[q, k, v]| {
         let mut z = vec![0.0; q.len()];
         kernels::attention(&mut z, q, k, v, kernel);
         z
@@ -99,10 +99,11 @@ fn kernel_shape<'a>(
         scale: shape.scale as f32,
         window: shape.window,
         starts: shape.starts,
+        softcap: shape.softcap.map(|cap| cap as f32),
     })
 }
 
-/// [`on_slices`] for scores without a soft cap, which the kernels do not have.
+/// [`on_slices`] for scores without a soft cap, which the kernels' reverse pass does not have.
 fn uncapped<const N: usize, R>(
     shape: AttentionShape<'_>,
     tensors: [&Tensor; N],

@@ -1,0 +1,218 @@
+//! The reverse pass of attention.
+
+use super::{Attention, BLOCK};
+use crate::matmul::{Threads, View, ViewMut, matmul};
+use crate::vector::{dot, softmax, vectorised};
+use rayon::prelude::*;
+
+/// One batch row's keys or values for one head, as a `[positions, d_head]` view over `range`.
+fn head_view(
+    data: &[f32],
+    range: std::ops::Range<usize>,
+    width: usize,
+    head: usize,
+    d_head: usize,
+) -> View<'_> {
+    View::new(
+        &data[range.start * width + head * d_head..],
+        range.len(),
+        d_head,
+        width,
+    )
+}
+
+/// Gradients of [`super::attention`] without a cache (`offset` 0, `capacity` = `seq`) by q, k and v from `dz`.
+///
+/// Shapes as there; returns `(dq, dk, dv)`.
+///
+/// # Panics
+/// When there is a cache.
+pub fn attention_backward(
+    dz: &[f32],
+    (q, k, v): (&[f32], &[f32], &[f32]),
+    shape: Attention<'_>,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    assert_eq!(
+        (shape.offset, shape.capacity),
+        (0, shape.seq),
+        "the reverse pass runs without a cache"
+    );
+    let (seq, q_width, kv_width) = (shape.seq, shape.q_width(), shape.kv_width());
+    let batch = dz.len() / (seq * q_width).max(1);
+    let group_width = shape.group() * shape.d_head;
+    let mut parts: Vec<HeadGradients> = (0..batch * shape.n_kv_heads)
+        .into_par_iter()
+        .map(|task| {
+            let (row, kv_head) = (task / shape.n_kv_heads, task % shape.n_kv_heads);
+            let q_row = row * seq * q_width..(row + 1) * seq * q_width;
+            let kv_row = row * seq * kv_width..(row + 1) * seq * kv_width;
+            let inputs = (
+                &dz[q_row.clone()],
+                &q[q_row],
+                &k[kv_row.clone()],
+                &v[kv_row],
+            );
+            head_gradients(inputs, (row, kv_head), shape)
+        })
+        .collect();
+    let dq = interleave(
+        &mut parts,
+        |part| &part.dq,
+        (batch, seq, shape.n_kv_heads, group_width),
+    );
+    let dk = interleave(
+        &mut parts,
+        |part| &part.dk,
+        (batch, seq, shape.n_kv_heads, shape.d_head),
+    );
+    let dv = interleave(
+        &mut parts,
+        |part| &part.dv,
+        (batch, seq, shape.n_kv_heads, shape.d_head),
+    );
+    (dq, dk, dv)
+}
+
+/// Gradients of one key/value head and of the query heads that share it, for one row of the batch.
+struct HeadGradients {
+    /// `[seq, group, d_head]`
+    dq: Vec<f32>,
+    /// `[seq, d_head]`
+    dk: Vec<f32>,
+    /// `[seq, d_head]`
+    dv: Vec<f32>,
+}
+
+fn head_gradients(
+    (dz, q, k, v): (&[f32], &[f32], &[f32], &[f32]),
+    (row, kv_head): (usize, usize),
+    shape: Attention<'_>,
+) -> HeadGradients {
+    let (seq, d_head, group) = (shape.seq, shape.d_head, shape.group());
+    let zeros = |width: usize| vec![0.0; seq * width];
+    let mut out = HeadGradients {
+        dq: zeros(group * d_head),
+        dk: zeros(d_head),
+        dv: zeros(d_head),
+    };
+    let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
+    for member in 0..group {
+        let head = kv_head * group + member;
+        for start in (0..seq).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(seq);
+            let keys = shape.seen_by_block(row, block.clone());
+            probabilities(&mut weights, q, k, (row, block.clone(), head), shape);
+            let dz_block = head_view(dz, block.clone(), shape.q_width(), head, d_head);
+            let q_block = head_view(q, block.clone(), shape.q_width(), head, d_head);
+            let k_view = head_view(k, keys.clone(), shape.kv_width(), kv_head, d_head);
+            let v_view = head_view(v, keys.clone(), shape.kv_width(), kv_head, d_head);
+            let (rows, columns) = (block.len(), keys.len());
+            d_scores.resize(rows * columns, 0.0);
+            matmul(
+                ViewMut::new(&mut d_scores, rows, columns, columns),
+                false,
+                1.0,
+                dz_block,
+                v_view.transposed(),
+                Threads::One,
+            );
+            softmax_backward(&mut d_scores, &weights, columns);
+            let weights = View::new(&weights, rows, columns, columns);
+            let d_scores = View::new(&d_scores, rows, columns, columns);
+            let dv = ViewMut::new(&mut out.dv[keys.start * d_head..], columns, d_head, d_head);
+            matmul(dv, true, 1.0, weights.transposed(), dz_block, Threads::One);
+            let dk = ViewMut::new(&mut out.dk[keys.start * d_head..], columns, d_head, d_head);
+            matmul(
+                dk,
+                true,
+                shape.scale,
+                d_scores.transposed(),
+                q_block,
+                Threads::One,
+            );
+            let dq = &mut out.dq[(start * group + member) * d_head..];
+            matmul(
+                ViewMut::new(dq, rows, d_head, group * d_head),
+                false,
+                shape.scale,
+                d_scores,
+                k_view,
+                Threads::One,
+            );
+        }
+    }
+    out
+}
+
+/// Gradient by the scores from the gradient by the weights, in place: ds = w ⊙ (dw − ⟨w, dw⟩) per row.
+fn softmax_backward(gradient: &mut [f32], weights: &[f32], columns: usize) {
+    vectorised(|| {
+        for (gradient, weights) in gradient
+            .chunks_exact_mut(columns)
+            .zip(weights.chunks_exact(columns))
+        {
+            let mean = dot(gradient, weights);
+            for (gradient, weight) in gradient.iter_mut().zip(weights) {
+                *gradient = weight * (*gradient - mean);
+            }
+        }
+    });
+}
+
+/// Puts the parts of the key/value heads side by side: `[batch][n_kv_heads][seq, width]` → `[batch, seq, n_kv_heads, width]`.
+fn interleave<'a>(
+    parts: &'a mut [HeadGradients],
+    field: impl Fn(&'a HeadGradients) -> &'a Vec<f32> + Sync,
+    (batch, seq, n_kv_heads, width): (usize, usize, usize, usize),
+) -> Vec<f32> {
+    let parts = &*parts;
+    let mut out = vec![0.0; batch * seq * n_kv_heads * width];
+    out.par_chunks_mut(n_kv_heads * width)
+        .with_min_len(64)
+        .enumerate()
+        .for_each(|(token, out)| {
+            let (row, position) = (token / seq, token % seq);
+            for (kv_head, out) in out.chunks_exact_mut(width).enumerate() {
+                let part = field(&parts[row * n_kv_heads + kv_head]);
+                out.copy_from_slice(&part[position * width..][..width]);
+            }
+        });
+    out
+}
+
+/// Attention weights of one head's block of queries over the keys the block sees: `[queries, keys]`, zero where masked.
+fn probabilities(
+    scores: &mut Vec<f32>,
+    q: &[f32],
+    k: &[f32],
+    (row, block, head): (usize, std::ops::Range<usize>, usize),
+    shape: Attention<'_>,
+) {
+    let keys = shape.seen_by_block(row, block.clone());
+    scores.resize(block.len() * keys.len(), 0.0);
+    let queries = head_view(q, block.clone(), shape.q_width(), head, shape.d_head);
+    let key_view = head_view(
+        k,
+        keys.clone(),
+        shape.kv_width(),
+        head / shape.group(),
+        shape.d_head,
+    );
+    let out = ViewMut::new(scores, block.len(), keys.len(), keys.len());
+    matmul(
+        out,
+        false,
+        shape.scale,
+        queries,
+        key_view.transposed(),
+        Threads::One,
+    );
+    vectorised(|| {
+        for (i, row_scores) in block.zip(scores.chunks_exact_mut(keys.len())) {
+            let seen = shape.seen(row, i);
+            row_scores[..seen.start - keys.start].fill(0.0);
+            row_scores[seen.end - keys.start..].fill(0.0);
+            softmax(&mut row_scores[seen.start - keys.start..seen.end - keys.start]);
+        }
+    });
+}
