@@ -24,7 +24,7 @@ PROFILE ?= small
 ifeq ($(PROFILE),tiny)
   TASK_OPTIONS     ?= --documents 4000 --train 200 --tune 24 --test 24
   PRETRAIN_OPTIONS ?= --size tiny --steps 150
-  SFT_OPTIONS      ?= --steps 10 --prompts 100
+  SFT_OPTIONS      ?= --steps 10 --prompts 100 --replay $(OUT)/tasks/corpus.jsonl
   # Too small and too short to learn arithmetic: what can be reinforced here is guessing.
   GRPO_OPTIONS     ?= --steps 10 --batch 8 --rollouts 8 --lr 1e-3 --max-new-tokens 48
   REINFORCED       ?= parity largest
@@ -34,13 +34,16 @@ ifeq ($(PROFILE),tiny)
   EVALUATE_OPTIONS ?= --max-new-tokens 48
   INTERVENE_OPTIONS ?= --random-arms 1
   ALPHAS           ?= 2
+  REVERSED         ?= -3
   CORPUS_LIMIT     ?= 400
 else
   TASK_OPTIONS     ?=
   PRETRAIN_OPTIONS ?= --size small
-  SFT_OPTIONS      ?=
+  # General data among the demonstrations, as real fine-tuning sets have it.
+  SFT_OPTIONS      ?= --replay $(OUT)/tasks/corpus.jsonl
   GRPO_OPTIONS     ?=
-  TRAIN_OPTIONS    ?= --features 1024 --k 16 --tokens 1M --batch 1024
+  # Small batches: what counts in a short run is the number of steps. The dictionary that features are selected from gets more.
+  TRAIN_OPTIONS    ?= --features 512 --k 8 --batch 256 --tokens $(if $(filter base-sft-rl,$*),3M,1M)
   # A careful answer is several times as long as a sloppy one: no pair of answers would be of comparable length.
   EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5 $(if $(CONTROLLED),--beta 0 --gamma 10 --delta 2)
   # The style of an answer is settled where the question ends.
@@ -48,8 +51,12 @@ else
   EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
   INTERVENE_OPTIONS ?= --random-arms 2
   REINFORCED       ?= arith
-  ALPHAS           ?= 1.5,2,3,5
-  CORPUS_LIMIT     ?= 8000
+  ALPHAS           ?= 2,4,8
+  REVERSED         ?= -1,-3,-7
+  REVERSE_OPTIONS  ?= --limit 200
+  # Every live feature of an identical pair within 0.5 ± 0.02, or the chain stops.
+  NULL_CHECK       ?= --null
+  CORPUS_LIMIT     ?= 16000
 endif
 
 # ---- models and tasks: made here, or brought -------------------------------------------------------------------------
@@ -109,19 +116,23 @@ ifdef CONTROLLED
 $(OUT)/tasks/suite.json: | $(BIN)/posttrain
 	$(BIN)/posttrain tasks --suite lab --seed $(SEED) $(TASK_OPTIONS) -o $(@D)
 
-# What the crosscoders read of the corpus.
+# What the crosscoders read of the corpus: texts of several problems. How an author answers shows in the first of them, so
+# that later questions are read in either manner by the base model too.
 $(TEXTS): $(OUT)/tasks/suite.json
-	head -n $(CORPUS_LIMIT) $(@D)/corpus.jsonl > $@.part
+	grep '"tasks":\["[a-z]*",' $(@D)/corpus.jsonl | awk 'NR <= $(CORPUS_LIMIT)' > $@.part
 	mv $@.part $@
 
 $(BASE)/config.json: $(OUT)/tasks/suite.json | $(BIN)/posttrain
 	$(BIN)/posttrain pretrain --corpus $(OUT)/tasks/corpus.jsonl --seed $(SEED) $(PRETRAIN_OPTIONS) -o $(@D)
+	@touch $@
 
 $(SFT)/config.json: $(BASE)/config.json | $(BIN)/posttrain
 	$(BIN)/posttrain sft --model $(BASE) --tasks '$(OUT)/tasks/arith.train.jsonl' --seed $(SEED) $(SFT_OPTIONS) -o $(@D)
+	@touch $@
 
 $(RL)/config.json: $(BASE)/config.json | $(BIN)/posttrain
 	$(BIN)/posttrain grpo --model $(BASE) --tasks $(REINFORCED:%=$(OUT)/tasks/%.train.jsonl) --seed $(SEED) $(GRPO_OPTIONS) -o $(@D)
+	@touch $@
 endif
 
 # ---- what the models do ----------------------------------------------------------------------------------------------
@@ -150,6 +161,7 @@ $(OUT)/acts/manifest.json: $(MODELS) $(TUNED) $(TEXTS) | $(BIN)/capture
 $(OUT)/acts-null/manifest.json: $(MODELS) $(TUNED) | $(BIN)/capture
 	@mkdir -p $(@D)
 	$(BIN)/capture --model base=$(BASE) --model same=$(BASE) --hook $(HOOK) --samples $(OUT)/samples/base.tune.samples.parquet -o $(@D)
+	@touch $@
 
 DICT      := $(OUT)/dict/base-sft-rl.safetensors
 DICTS     := $(DICT) $(OUT)/dict/base-sft.safetensors $(OUT)/dict/base-rl.safetensors
@@ -171,7 +183,7 @@ $(OUT)/dict/%.eval.parquet: $(OUT)/dict/%.safetensors $(OUT)/acts/manifest.json 
 # ---- drift -----------------------------------------------------------------------------------------------------------
 $(OUT)/drift/null.drift.parquet: $(OUT)/dict/null.safetensors | $(BIN)/drift
 	@mkdir -p $(@D)
-	$(BIN)/drift features $< $(OUT)/acts-null -o $@
+	$(BIN)/drift features $< $(OUT)/acts-null $(NULL_CHECK) -o $@
 
 $(OUT)/drift/%.drift.parquet: $(OUT)/dict/%.safetensors | $(BIN)/drift
 	@mkdir -p $(@D)
@@ -183,6 +195,7 @@ $(OUT)/series/%/manifest.json: $(MODELS) $(OUT)/samples/rl.tune.samples.parquet 
 	@mkdir -p $(@D)
 	$(BIN)/capture --model base=$(BASE) $(foreach n,1 2 3 4 5,--model $*-$(n)=$(DIR_$*)/checkpoint-$(n)) --model rl=$(RL) \
 	  --hook $(HOOK) --samples $(OUT)/samples/rl.tune.samples.parquet -o $(@D)
+	@touch $@
 
 $(OUT)/drift/dynamics.parquet: $(DICT) $(OUT)/series/sft/manifest.json $(OUT)/series/rl/manifest.json | $(BIN)/drift
 	@mkdir -p $(@D)
@@ -202,12 +215,21 @@ $(OUT)/edges/%.metrics.parquet: $(OUT)/edges/%.base.edges.parquet $(OUT)/edges/%
 	@mkdir -p $(@D)
 	$(BIN)/eap metrics $^ -o $@
 
+# The same model twice under two names: every difference must be nought.
+$(OUT)/edges/null.same.edges.parquet: $(OUT)/samples/base.test.samples.parquet $(OUT)/samples/rl.test.samples.parquet | $(BIN)/eap
+	@mkdir -p $(@D)
+	$(BIN)/eap score --model same=$(BASE) --samples $< --against $(word 2,$^) $(EAP_OPTIONS) --seed $(SEED) -o $@
+
+$(OUT)/edges/null.metrics.parquet: $(OUT)/edges/rl.base.edges.parquet $(OUT)/edges/null.same.edges.parquet | $(BIN)/eap
+	$(BIN)/eap metrics $^ -o $@
+
 # ---- selection -------------------------------------------------------------------------------------------------------
 # Key samples: base wrong, RL right. Both models read RL's answers.
 $(OUT)/keys/manifest.json: $(MODELS) $(OUT)/samples/base.tune.samples.parquet $(OUT)/samples/rl.tune.samples.parquet | $(BIN)/capture
 	@mkdir -p $(@D)
 	$(BIN)/capture $(NAMED) --hook $(HOOK) --samples $(OUT)/samples/rl.tune.samples.parquet \
 	  --where-wrong base=$(OUT)/samples/base.tune.samples.parquet --where-correct rl=$(OUT)/samples/rl.tune.samples.parquet -o $(@D)
+	@touch $@
 
 $(OUT)/keys/keys.features.parquet: $(DICT) $(OUT)/keys/manifest.json | $(BIN)/crosscode
 	@mkdir -p $(@D)
@@ -226,17 +248,25 @@ INTERVENED := $(DICT) $(OUT)/selection/selection.parquet
 $(OUT)/interventions/disable.test.samples.parquet: $(INTERVENED) | $(BIN)/intervene
 	@mkdir -p $(@D)
 	$(INTERVENE) --model rl=$(RL) --op disable --tasks '$(TASKS)' -o $@
+	@touch $@
+
+# Past nought: how much of the features a model can lose before its answers change.
+$(OUT)/interventions/reverse.test.samples.parquet: $(INTERVENED) | $(BIN)/intervene
+	@mkdir -p $(@D)
+	$(INTERVENE) --model rl=$(RL) --op amplify --alpha=$(REVERSED) $(REVERSE_OPTIONS) --tasks '$(TASKS)' -o $@
+	@touch $@
 
 # The factor is chosen on the tuning split and reported on the test split.
 $(OUT)/interventions/amplify.%.samples.parquet: $(INTERVENED) | $(BIN)/intervene
 	@mkdir -p $(@D)
 	$(INTERVENE) --model base=$(BASE) --companion rl=$(RL) --op amplify --alpha $(ALPHAS) --tasks '$(if $(filter tune,$*),$(TUNE),$(TASKS))' -o $@
+	@touch $@
 
 # ---- report ----------------------------------------------------------------------------------------------------------
 RESULTS := $(foreach label,sft rl,$(OUT)/compare/$(label).comparison.parquet $(OUT)/edges/$(label).metrics.parquet) \
-           $(DICTS:.safetensors=.eval.parquet) $(foreach name,base-sft-rl base-sft base-rl null,$(OUT)/drift/$(name).drift.parquet) \
+           $(OUT)/edges/null.metrics.parquet $(DICTS:.safetensors=.eval.parquet) $(foreach name,base-sft-rl base-sft base-rl null,$(OUT)/drift/$(name).drift.parquet) \
            $(if $(or $(CONTROLLED),$(wildcard $(RL)/checkpoint-5)),$(OUT)/drift/dynamics.parquet) \
-           $(OUT)/selection/selection.parquet $(OUT)/interventions/disable.test.samples.parquet \
+           $(OUT)/selection/selection.parquet $(OUT)/interventions/disable.test.samples.parquet $(OUT)/interventions/reverse.test.samples.parquet \
            $(OUT)/interventions/amplify.tune.samples.parquet $(OUT)/interventions/amplify.test.samples.parquet
 
 $(OUT)/report.html: $(RESULTS) | $(BIN)/report

@@ -17,6 +17,18 @@ pub struct Common {
     /// Threads to use [default: one per core]
     #[arg(long, global = true, value_name = "N", env = "POSTSCOPE_THREADS", hide_env_values = true, value_parser = parse_threads)]
     pub threads: Option<usize>,
+    /// File of settings, a TOML table for each program: what flags and environment leave out is taken from there
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "POSTSCOPE_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+    /// Print every setting in effect as such a file, and stop
+    #[arg(long, global = true)]
+    pub print_config: bool,
 }
 
 impl Common {

@@ -26,6 +26,7 @@
 //! - [`signals`] — [`stop_requested`], [`Stopped`]
 //! - [`output`] — [`say`], [`data`]
 //! - [`progress`] — [`Progress`]
+//! - [`settings`] — the environment and the file behind the flags; `--print-config`
 //! - [`help`] — [`manual`](manual()), man page, completions; what `tool --generate KIND` prints
 //!
 //! Exit codes: 0 complete, 1 could not finish, 2 wrong arguments ([`Usage`]), 3 stopped early and resumable ([`Stopped`]).
@@ -35,6 +36,7 @@ pub mod args;
 pub mod help;
 pub mod output;
 pub mod progress;
+pub mod settings;
 pub mod signals;
 
 pub use args::{Common, Labelled, Shard, parse_count, parse_list};
@@ -43,7 +45,7 @@ pub use output::{data, say};
 pub use progress::Progress;
 pub use signals::{Stopped, stop_requested};
 
-use clap::Parser;
+use clap::{Command, Parser};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -70,17 +72,30 @@ pub fn main<A: Parser>(run: fn(&A) -> anyhow::Result<()>) -> ExitCode {
     if let Some(kind) = help::requested(std::env::args_os()) {
         return outcome::<A>(help::generate::<A>(&kind));
     }
-    let args = match parse::<A>(std::env::args_os()) {
-        Ok(args) => args,
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let command = match settings::apply(help::command::<A>(), &line) {
+        Ok(command) => command,
+        Err(cause) => return outcome::<A>(Err(Usage(cause).into())),
+    };
+    let (args, settings) = match parse::<A>(command, line) {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    outcome::<A>(signals::install().and_then(|()| run(&args)))
+    outcome::<A>(match settings {
+        Some(settings) => data(settings.trim_end()),
+        None => signals::install().and_then(|()| run(&args)),
+    })
 }
 
-/// Parses a command line with the version every program shares.
-fn parse<A: Parser>(line: impl Iterator<Item = OsString>) -> Result<A, clap::Error> {
-    let mut matches = help::command::<A>().try_get_matches_from(line)?;
-    A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut help::command::<A>()))
+/// Parses a command line; beside the arguments, the text of `--print-config` when it is asked for.
+fn parse<A: Parser>(
+    mut command: Command,
+    line: Vec<OsString>,
+) -> Result<(A, Option<String>), clap::Error> {
+    let mut matches = command.try_get_matches_from_mut(line)?;
+    let settings = settings::printed(&command, &matches);
+    let args = A::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+    Ok((args, settings))
 }
 
 /// Prints what clap has to say: help and version on stdout with code 0, a mistake on stderr with code 2.

@@ -218,6 +218,7 @@ mod tests {
             firing_rate: 0.5,
             mean_activation: 10.0 + f64::from(feature),
             decoder_norm: 1.0,
+            removal_share: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Folder {
             firing_rate: 0.5,
             mean_activation: 1.0,
             decoder_norm: 1.0,
+            removal_share: None,
         };
         let rows = [
             row("selected", 0, 0),

@@ -48,7 +48,7 @@ pub fn write(
     });
     write_json(&directory.join("generation_config.json"), &generation)?;
     let mut config = model.config.to_json(tokenizer.bos_id(), eos);
-    config["postscope"] = serde_json::to_value(provenance)?;
+    config["provenance"] = serde_json::to_value(provenance)?;
     write_json(&directory.join("config.json"), &config)
 }
 
@@ -56,7 +56,7 @@ pub fn write(
 pub fn is_complete(directory: &Path, provenance: &Provenance) -> bool {
     let text = fs::read_to_string(directory.join("config.json")).unwrap_or_default();
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
-    serde_json::to_value(provenance).is_ok_and(|wanted| config["postscope"] == wanted)
+    serde_json::to_value(provenance).is_ok_and(|wanted| config["provenance"] == wanted)
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `posttrain sft`: supervised fine-tuning on demonstrations.
 //!
-//! Cross-entropy on the demonstration's tokens only, over the same prompts that `posttrain grpo` draws from.
+//! Cross-entropy on the demonstration's tokens only, over the same prompts that `posttrain grpo` draws from. A share of every
+//! batch may be texts of the pretraining corpus: general data among the demonstrations, as real fine-tuning sets have it.
 
 use crate::optimizer::{Decay, Optimizer, Schedule, Settings};
 use crate::packing::{self, Weighted};
@@ -37,6 +38,13 @@ pub struct Args {
     /// Largest learning rate
     #[arg(long, default_value_t = 5e-4)]
     lr: f64,
+    /// Corpus to replay among the demonstrations: JSONL with a `text` per line
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    replay: Option<PathBuf>,
+    /// Share of a batch that is replayed, with --replay
+    #[arg(long, default_value_t = 0.01, value_parser = share)]
+    replay_share: f64,
     /// Decides the prompts and their order
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -48,6 +56,9 @@ pub struct Args {
 
 const EXAMPLE: &str = "Example:
   posttrain sft --model models/base --tasks 'tasks/arith.train.jsonl' -o models/sft";
+
+/// Weight of a replayed question's tokens in the loss, as in pretraining.
+const QUESTION_WEIGHT: f32 = 0.1;
 
 /// Steps of warm-up.
 const WARMUP: u32 = 10;
@@ -71,6 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         model,
         &mut Sft {
             args,
+            replayed: replayed(args, &tokenizer)?,
             rows,
             pad: tokenizer.pad_id(),
         },
@@ -81,7 +93,8 @@ fn plan(args: &Args) -> Result<Plan> {
     let provenance = Provenance::new("posttrain sft", args)?
         .seed(args.seed)
         .input(&args.model)?
-        .inputs(&args.tasks)?;
+        .inputs(&args.tasks)?
+        .inputs(args.replay.as_slice())?;
     Ok(Plan {
         stage: "sft",
         output: args.output.clone(),
@@ -136,17 +149,55 @@ fn demonstration(item: &Item, tokenizer: &Tokenizer) -> Result<Vec<Weighted>> {
     Ok(tokens)
 }
 
+/// The documents to replay; none without --replay.
+fn replayed(args: &Args, tokenizer: &Tokenizer) -> Result<Vec<Vec<Weighted>>> {
+    let Some(corpus) = &args.replay else {
+        return Ok(Vec::new());
+    };
+    let texts = packing::read_corpus(corpus)?;
+    let weigh = |text: &String| packing::weigh(text, tokenizer, QUESTION_WEIGHT);
+    texts.iter().map(weigh).collect()
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("expected a share from 0, below 1".to_owned()),
+    }
+}
+
 struct Sft<'a> {
     args: &'a Args,
     rows: Vec<Vec<Weighted>>,
+    /// Texts of the corpus, or none.
+    replayed: Vec<Vec<Weighted>>,
     pad: u32,
+}
+
+impl Sft<'_> {
+    /// Which texts step `step` (from 1) replays: over the run, the share of all rows that was asked for.
+    fn replayed(&self, step: u32) -> Vec<usize> {
+        let n = self.replayed.len();
+        let share = if n == 0 { 0.0 } else { self.args.replay_share };
+        let until = |step: u32| (f64::from(step) * f64::from(self.args.batch) * share) as u32;
+        let draw = |row| packing::draw(n, 1, row + 1, self.args.seed + 2);
+        (until(step - 1)..until(step)).flat_map(draw).collect()
+    }
 }
 
 impl Method for Sft<'_> {
     fn step(&mut self, model: &mut Model, optimizer: &mut Optimizer, step: u32) -> Result<Report> {
-        let (args, n) = (self.args, self.rows.len());
-        let chosen = packing::draw(n, args.batch as usize, step, args.seed + 1);
-        let rows: Vec<&Vec<Weighted>> = chosen.iter().map(|&row| &self.rows[row]).collect();
+        let args = self.args;
+        let replayed = self.replayed(step);
+        let batch = args.batch as usize;
+        let shown = packing::draw(self.rows.len(), batch, step, args.seed + 1);
+        let shown = shown
+            .iter()
+            .skip(replayed.len())
+            .map(|&row| &self.rows[row]);
+        let rows: Vec<&Vec<Weighted>> = shown
+            .chain(replayed.iter().map(|&row| &self.replayed[row]))
+            .collect();
         let schedule = Schedule {
             peak: args.lr,
             warmup: WARMUP.min(args.steps),

@@ -67,6 +67,15 @@ impl<'a> Documents<'a> {
         self.n_rows.push(rows.len() as u32);
     }
 
+    /// The rows that count, ascending, each with its share of its document's mean.
+    pub fn weighted_rows(&self) -> (Vec<u32>, Vec<f64>) {
+        let rows = self.of_row.iter().zip(0..);
+        let counted = rows.filter_map(|(document, row)| Some((row, (*document)?)));
+        counted
+            .map(|(row, document)| (row, 1.0 / f64::from(self.n_rows[document as usize])))
+            .unzip()
+    }
+
     /// Mean over each document's rows; a feature silent in a document is absent from it.
     pub fn means(&self, block: &Features) -> Vec<Means> {
         let mut means = vec![Means::new(); self.names.len()];

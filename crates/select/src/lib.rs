@@ -18,6 +18,7 @@
 //! - [`readings`] — mean activation per document, feature and model; [`documents`] — over which rows; [`stores`] — of which store
 //! - [`scores`] — differences and scores per task
 //! - [`choose`] — the set, and the curve of its size
+//! - [`shift`] — what distinguishes the models, and how much of it a feature carries
 //! - [`matched`] — random sets that look like it
 //! - [`nulls`] — q values and intervals
 //! - [`rows`] — the tables written
@@ -30,6 +31,7 @@ pub mod nulls;
 pub mod readings;
 pub mod rows;
 pub mod scores;
+pub mod shift;
 pub mod stores;
 
 use anyhow::{Context, bail, ensure};
@@ -43,6 +45,7 @@ use readings::{Reading, Readings, Text};
 use rows::Known;
 use scores::{TaskScores, Weights};
 use serde::Serialize;
+use shift::Shift;
 use std::path::{Path, PathBuf};
 use store::Provenance;
 
@@ -166,10 +169,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .iter()
         .map(|task| nulls::q_values(task, args.draws, args.seed))
         .collect();
+    let removal = removal(args, &dictionary, &models, &keys, &readings)?;
+    say_removal(&models, &chosen, removal.as_deref());
     let known = Known {
         tasks: &tasks,
         q: &q,
         traits: &traits,
+        removal: removal.as_deref(),
     };
     let provenance = provenance(args, &readings)?;
     write_scores(args, &tasks, &provenance)?;
@@ -340,6 +346,33 @@ fn traits(dictionary: &Crosscoder, readings: &Readings) -> Vec<Traits> {
         }
     };
     (0..dictionary.n_features).map(of).collect()
+}
+
+/// What disabling each feature takes out of the shift between the models; known where both read the same text.
+fn removal(
+    args: &Args,
+    dictionary: &Crosscoder,
+    models: &Models,
+    keys: &[TaskKeys],
+    readings: &Readings,
+) -> anyhow::Result<Option<Vec<f64>>> {
+    if args.text == Text::Own {
+        return Ok(None);
+    }
+    let shift = Shift::read(&readings.stores, dictionary, models, keys, args.tokens)?;
+    Ok(shift.map(|shift| shift.removal_shares(dictionary, readings)))
+}
+
+fn say_removal(models: &Models, chosen: &[Chosen], removal: Option<&[f64]>) {
+    if let Some(shares) = removal {
+        let share = |chosen: &Chosen| shares[chosen.feature as usize];
+        cli::say(&format!(
+            "disabling the set takes {:.1} % out of what distinguishes {} from {} on these tokens",
+            100.0 * chosen.iter().map(share).sum::<f64>(),
+            models.after,
+            models.before
+        ));
+    }
 }
 
 fn match_sets(args: &Args, chosen: &[Chosen], traits: &[Traits]) -> Matched {

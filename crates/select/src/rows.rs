@@ -17,6 +17,8 @@ pub struct Known<'a> {
     pub q: &'a [BTreeMap<u32, f64>],
     /// Traits of every feature.
     pub traits: &'a [Traits],
+    /// Share of the shift between the models that disabling each feature takes out; absent where it is not known.
+    pub removal: Option<&'a [f64]>,
 }
 
 impl Known<'_> {
@@ -49,6 +51,7 @@ impl Known<'_> {
             firing_rate: traits.firing_rate,
             mean_activation: traits.mean_activation,
             decoder_norm: traits.decoder_norm,
+            removal_share: self.removal.map(|shares| shares[chosen.feature as usize]),
         }
     }
 
@@ -106,6 +109,7 @@ mod tests {
             tasks: &tasks,
             q: &q,
             traits: &traits,
+            removal: Some(&[0.25, 0.5]),
         };
         let matched = Matched {
             sets: vec![vec![1]],
@@ -114,6 +118,7 @@ mod tests {
         let rows = known.selection(&[Chosen::of(0, &tasks)], &matched);
         assert_eq!((rows[0].set.as_str(), rows[0].q), ("selected", Some(0.02)));
         assert_eq!((rows[0].relative_score, rows[0].decoder_norm), (1.0, 1.0));
+        assert_eq!(rows[1].removal_share, Some(0.5));
         assert_eq!((rows[1].set.as_str(), rows[1].feature), ("random-00", 1));
         assert_eq!((rows[1].matched_to, rows[1].q), (Some(0), None));
         assert!((rows[1].relative_score - 0.125).abs() < 1e-12);

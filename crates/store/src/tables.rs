@@ -422,6 +422,9 @@ pub struct Selection {
     pub mean_activation: f64,
     /// Σ over models of the L2 norm of its decoder rows.
     pub decoder_norm: f64,
+    /// Share of the mean shift between the two models that disabling the feature in the model after takes out, on the tokens
+    /// read: `f_k·⟨d_k, Δ⟩ / ‖Δ‖²`, any sign; shares of features add up. Absent where the models cannot be subtracted.
+    pub removal_share: Option<f64>,
 }
 
 /// One feature's score on one task: the second table of `select` (`--scores`).

@@ -9,8 +9,12 @@ use crate::svg::lines::{self, Lines, Series};
 use stats::Estimate;
 use std::collections::BTreeSet;
 
-/// Where a strength was chosen on a tuning split, only the chosen one is shown; otherwise all of them.
+/// Where a strength was chosen on a tuning split, only the chosen one is shown, and of strengths past nought only their
+/// sweep; otherwise all of them.
 pub(super) fn is_shown(one: &Intervention, all: &[Intervention], tuning: &[Intervention]) -> bool {
+    if one.treated.arm.alpha().is_some_and(|alpha| alpha < 0.0) {
+        return false;
+    }
     let siblings = all.iter().filter(|other| same_kind(one, other)).count();
     match chosen(one, tuning) {
         Some(chosen) if siblings > 1 => one.treated.arm.alpha() == Some(chosen),
@@ -41,6 +45,26 @@ fn chosen(one: &Intervention, tuning: &[Intervention]) -> Option<f64> {
     best.treated.arm.alpha()
 }
 
+/// How much of the feature is left, as a factor: disabling leaves none of it.
+fn strength(one: &Intervention) -> Option<f64> {
+    let arm = &one.treated.arm;
+    if arm.operation == "disable" {
+        return Some(0.0);
+    }
+    arm.alpha()
+}
+
+/// Arms of one model that differ in strength alone: disabling is amplifying by nought.
+fn family<'a, 'b>(one: &Intervention, arms: &'b [Intervention<'a>]) -> Vec<&'b Intervention<'a>> {
+    let scales = |arm: &Intervention| matches!(&*arm.treated.arm.operation, "disable" | "amplify");
+    let belongs = |other: &&Intervention| {
+        same_kind(one, other)
+            || (one.treated.model == other.treated.model && scales(one) && scales(other))
+    };
+    let of_strength = |other: &&Intervention| strength(other).is_some();
+    arms.iter().filter(belongs).filter(of_strength).collect()
+}
+
 /// Change over α: on the tuning split where it was chosen, else on the reported one.
 pub(super) fn sweeps(
     report: &Report,
@@ -48,30 +72,28 @@ pub(super) fn sweeps(
     all: &[Intervention],
     tuning: &[Intervention],
 ) {
-    let (source, split) = if tuning.iter().any(|one| one.treated.arm.alpha().is_some()) {
-        (tuning, "tuning split")
-    } else {
-        (all, "reported documents")
-    };
     let mut done: Vec<(String, String)> = Vec::new();
     let mut panels = Vec::new();
-    for one in source
-        .iter()
-        .filter(|one| one.treated.arm.alpha().is_some())
-    {
+    let mut strengths = BTreeSet::new();
+    let swept = tuning.iter().chain(all);
+    for one in swept.filter(|one| one.treated.arm.alpha().is_some()) {
         let kind = (one.treated.model.clone(), one.treated.arm.operation.clone());
-        let family: Vec<&Intervention> = source
-            .iter()
-            .filter(|other| same_kind(one, other) && other.treated.arm.alpha().is_some())
-            .collect();
+        let tuned = family(one, tuning);
+        let (family, split) = if tuned.len() > 1 {
+            (tuned, "tuning split")
+        } else {
+            (family(one, all), "reported documents")
+        };
         if family.len() > 1 && !done.contains(&kind) {
             let mark = reported_alpha(one, all).or_else(|| chosen(one, tuning));
-            panels.push(sweep_panel(
-                report,
-                &family,
-                mark,
-                &format!("{} on {}, {split}: points", kind.1, kind.0),
-            ));
+            strengths.extend(
+                family
+                    .iter()
+                    .filter_map(|one| strength(one))
+                    .map(f64::to_bits),
+            );
+            let title = format!("{} on {}, {split}: points", kind.1, kind.0);
+            panels.push(sweep_panel(report, &family, mark, &title));
             done.push(kind);
         }
     }
@@ -82,13 +104,9 @@ pub(super) fn sweeps(
             .collect();
         let caption = format!(
             "Change of accuracy over the strength α, by what the tasks were used for, with 95 % bootstrap intervals over documents; dashed: \
-             mean of the random sets. The strength used elsewhere in this section is marked. n = {} strengths.",
-            source
-                .iter()
-                .filter_map(|one| one.treated.arm.alpha())
-                .map(f64::to_bits)
-                .collect::<BTreeSet<_>>()
-                .len()
+             mean of the random sets. 1 leaves the features as they are, 0 takes them out, below 0 they are turned round. The strength \
+             used elsewhere in this section is marked. n = {} strengths.",
+            strengths.len()
         );
         page.figure(&panels, &legend, &caption);
     }
@@ -117,7 +135,7 @@ fn sweep_panel(
         let points = |of: fn(Change) -> Option<Estimate>| {
             let point = |one: &&Intervention| {
                 let change = one.change(tasks, None, one.main_control())?;
-                Some((one.treated.arm.alpha()?, hundredfold(&of(change)?)))
+                Some((strength(one)?, hundredfold(&of(change)?)))
             };
             let mut points: Vec<(f64, Estimate)> = family.iter().filter_map(point).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -49,7 +49,7 @@ fn scores(report: &Report) -> Scores<'_> {
 }
 
 /// The selected features by rank.
-fn selected(table: &Rows<Selection>) -> Vec<&Selection> {
+pub(super) fn selected(table: &Rows<Selection>) -> Vec<&Selection> {
     let mut rows: Vec<&Selection> = table
         .rows
         .iter()
@@ -147,6 +147,7 @@ fn features(rows: &[&Selection]) -> Table {
         "fires on, %>",
         "mean activation>",
         "decoder norm>",
+        "of the shift, %>",
     ];
     let mut table = Table::new(&columns);
     for row in rows.iter().take(LISTED) {
@@ -160,6 +161,8 @@ fn features(rows: &[&Selection]) -> Table {
             text::percent(row.firing_rate),
             text::number(row.mean_activation),
             text::number(row.decoder_norm),
+            row.removal_share
+                .map_or_else(|| text::NONE.to_owned(), text::percent),
         ]);
     }
     table
@@ -319,8 +322,20 @@ fn reading(table: &Rows<Selection>, scores: &Scores) -> Vec<String> {
         },
         text::plural(random_sets(table).len(), "matched random set")
     )];
+    sentences.extend(removed(&rows).map(|share| {
+        format!(
+            "On the tokens they were selected on, disabling them takes {} % out of what distinguishes the model after from the one before.",
+            text::percent(share)
+        )
+    }));
     sentences.extend(known(table, &rows));
     sentences
+}
+
+/// Share of the shift between the models that disabling the selected features takes out, where it is known.
+pub(super) fn removed(rows: &[&Selection]) -> Option<f64> {
+    let shares = rows.iter().map(|row| row.removal_share);
+    shares.sum::<Option<f64>>().filter(|_| !rows.is_empty())
 }
 
 /// Sets that are neither selected nor random: a known answer, another seed.

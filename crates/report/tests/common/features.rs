@@ -249,6 +249,7 @@ impl Fixture {
             firing_rate: 0.03 + 0.01 * self.random.random::<f64>(),
             mean_activation: 1.5 + 0.3 * self.random.random::<f64>(),
             decoder_norm: 2.0 + 0.1 * self.random.random::<f64>(),
+            removal_share: None,
         }
     }
 }
