@@ -144,7 +144,7 @@ impl Acts {
 
     /// What each row is, rows and documents numbered through; `None` when one of the stores does not know.
     pub fn tokens(&self) -> Result<Option<Vec<Token>>> {
-        if self.stores.iter().any(|store| store.manifest().is_none()) {
+        if !self.stores.iter().all(ActivationStore::has_tokens) {
             return Ok(None);
         }
         let mut all: Vec<Token> = Vec::with_capacity(self.n_rows());
