@@ -6,6 +6,7 @@
 //! ```text
 //! evaluate run     --model rl=models/grpo --tasks 'tasks/*.test.jsonl' -o rl.samples.parquet --results rl.json
 //! evaluate grade   rl.samples.parquet --tasks 'tasks/*.test.jsonl' -o regraded.parquet
+//! evaluate import  results/my_model/ --model base -o base.samples.parquet
 //! evaluate compare base.samples.parquet rl.samples.parquet -o compare.parquet
 //! ```
 //!
@@ -13,7 +14,9 @@
 //! - [`run`](mod@run) — the model answers; [`answers`] — batch by batch; [`questions`], [`batches`] — items; [`harness`] — tasks
 //!   of lm-evaluation-harness; [`parts`] — what a run that is stopped leaves behind; [`device`] — devices by name
 //! - [`results`] — the results JSON
-//! - [`grade`](mod@grade) — answers that exist are graded again; [`pairs`] — answers that are no table
+//! - [`grade`](mod@grade) — answers that exist are graded again; [`pairs`] — answers that are no table; [`verdicts`] — old and
+//!   new side by side
+//! - [`import`](mod@import) — samples of other evaluations
 //! - [`compare`] — two sets of answers; [`pairing`] — which belong together; [`clusters`] — which documents do; [`changes`] —
 //!   which changed; [`table`] — as people read it
 
@@ -25,6 +28,7 @@ pub mod compare;
 pub mod device;
 pub mod grade;
 pub mod harness;
+pub mod import;
 pub mod pairing;
 pub mod pairs;
 pub mod parts;
@@ -32,6 +36,7 @@ pub mod questions;
 pub mod results;
 pub mod run;
 pub mod table;
+pub mod verdicts;
 
 use clap::{Parser, Subcommand};
 
@@ -52,9 +57,11 @@ pub struct Args {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     Run(run::Args),
     Grade(grade::Args),
+    Import(import::Args),
     Compare(compare::Args),
 }
 
@@ -64,6 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Run(args) => run::run(args),
         Command::Grade(args) => grade::run(args),
+        Command::Import(args) => import::run(args),
         Command::Compare(args) => compare::run(args),
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tasks::{Grader, grade};
 
 /// Grades every line of `answers` and writes it to `output` with `extracted` and `correct` added.
@@ -41,17 +41,27 @@ fn verdict(line: &str, grader: Grader) -> Result<Map<String, Value>> {
     let mut line: Map<String, Value> = serde_json::from_str(line)?;
     let verdict = grade(
         grader,
-        text_of(&line, "completion")?,
-        text_of(&line, "target")?,
+        &text_of(&line, "completion")?,
+        &text_of(&line, "target")?,
     );
+    let before = json!({"extracted": line.get("extracted"), "correct": line.get("correct")});
+    if line.contains_key("correct") {
+        line.insert("before".to_owned(), before);
+    }
+    let readings = verdict.readings_json();
     line.insert("extracted".to_owned(), verdict.extracted.into());
     line.insert("correct".to_owned(), verdict.correct.into());
+    if let Some(readings) = readings {
+        line.insert("readings".to_owned(), serde_json::from_str(&readings)?);
+    }
     Ok(line)
 }
 
-fn text_of<'a>(line: &'a Map<String, Value>, key: &str) -> Result<&'a str> {
+/// A text, or a number as it is written.
+fn text_of(line: &Map<String, Value>, key: &str) -> Result<String> {
     match line.get(key) {
-        Some(Value::String(text)) => Ok(text),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
         Some(other) => bail!("`{key}` is not a text but {other}"),
         None => bail!("`{key}` is missing"),
     }
@@ -79,12 +89,24 @@ mod tests {
     }
 
     #[test]
+    fn every_way_of_reading_and_the_verdict_before_are_kept() {
+        let text = r#"{"target":12,"completion":"so \\boxed{12}","correct":false}"#;
+        let line = &graded(text, Grader::Math).unwrap()[0];
+        assert_eq!(line["before"], json!({"extracted": null, "correct": false}));
+        assert_eq!(line["correct"], true);
+        assert_eq!(
+            line["readings"]["boxed"],
+            json!({"extracted": "12", "correct": true})
+        );
+    }
+
+    #[test]
     fn a_line_that_is_no_answer_is_named() {
         for (text, cause) in [
             ("\n{\"target\":\"1\"}", "line 2: `completion` is missing"),
             (
-                "{\"target\":1,\"completion\":\"\"}",
-                "line 1: `target` is not a text but 1",
+                "{\"target\":[1],\"completion\":\"\"}",
+                "line 1: `target` is not a text but [1]",
             ),
             ("[]", "line 1"),
             ("", "no answer"),

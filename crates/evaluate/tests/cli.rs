@@ -27,6 +27,7 @@ fn help_opens_with_an_example() {
         &["--help"][..],
         &["run", "--help"],
         &["grade", "--help"],
+        &["import", "--help"],
         &["compare", "--help"],
     ] {
         let output = evaluate(arguments);
