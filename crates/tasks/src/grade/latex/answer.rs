@@ -89,7 +89,7 @@ fn read(answer: &str, commas: Commas) -> Option<Answer> {
         return None;
     }
     let items: Option<Vec<Item>> = parts.iter().map(|part| item(part)).collect();
-    let items = items.filter(|items| !items.is_empty())?;
+    let items = without_domains(items.filter(|items| !items.is_empty())?);
     Some(Answer {
         items: shared_names(items),
         together,
@@ -141,12 +141,12 @@ fn split(tokens: &[Token]) -> (Vec<Vec<Token>>, bool) {
         depth += token.nesting();
         let separates = matches!(
             token,
-            Token::Sign(',' | ';') | Token::And | Token::Or | Token::Gap
+            Token::Sign(',' | ';' | '⏎') | Token::And | Token::Or | Token::Gap
         );
         if depth == 0 && separates {
             together |= *token == Token::And;
             parts.push(std::mem::take(&mut part));
-        } else if *token != Token::Gap {
+        } else if *token != Token::Gap && (depth > 0 || *token != Token::Sign('&')) {
             part.push(token.clone());
         }
     }
@@ -161,22 +161,33 @@ fn item(tokens: &[Token]) -> Option<Item> {
             text::meaning(&words).unwrap_or(Node::Text(text::normal(&words))),
         ));
     }
-    let tokens = without_label(tokens);
-    let (sides, relations) = sides(tokens);
+    let near = tokens.first() == Some(&Token::Sign('≈'));
+    let tokens = without_modulus(without_label(tokens));
+    let (sides, mut relations) = sides(tokens);
     let last = sides.len().checked_sub(1)?;
     let mut unit = None;
     let mut nodes = Vec::with_capacity(sides.len());
     let mut names = Vec::with_capacity(sides.len());
     for (number, side) in sides.into_iter().enumerate() {
         let (value, found) = units::split(side);
+        let (node, named) = one_side(value, number < last && relations[number] == '=')?;
         if number == last {
             unit = found;
         }
-        // Words beside an equals sign are the name of what is equal.
-        let words = only_words(value).map(|words| Node::Text(text::normal(&words)));
-        let node = words.or_else(|| parse(value))?;
-        names.push(is_call(value) || is_name(&node));
-        nodes.push(node);
+        nodes.push(
+            match units::scale(&side[value.len().min(side.len())..]).or_else(|| units::scale(side))
+            {
+                Some(scale) => Node::Product(vec![Node::whole(scale), node]),
+                None => node,
+            },
+        );
+        names.push(named);
+    }
+    if near && relations.is_empty() {
+        // `\approx 1.41` is a value that is only near.
+        nodes.insert(0, Node::Text(String::new()));
+        names.insert(0, true);
+        relations.push('≈');
     }
     Some(Item {
         sides: nodes,
@@ -184,6 +195,40 @@ fn item(tokens: &[Token]) -> Option<Item> {
         names,
         unit,
     })
+}
+
+/// One side of an equation or the whole of a value, and whether it only names something: words do, and so does what cannot be
+/// read before an equals sign (`\int x\,dx = …`).
+fn one_side(tokens: &[Token], may_name: bool) -> Option<(Node, bool)> {
+    if let Some(words) = only_words(tokens) {
+        return Some((Node::Text(text::normal(&words)), true));
+    }
+    match parse(tokens) {
+        Some(node) => {
+            let named = is_call(tokens) || is_name(&node);
+            Some((node, named))
+        }
+        None if may_name && !tokens.is_empty() => Some((Node::Text(format!("{tokens:?}")), true)),
+        None => None,
+    }
+}
+
+/// `3 \pmod 5` without its modulus, where it is no congruence.
+fn without_modulus(tokens: &[Token]) -> &[Token] {
+    let modulus = tokens
+        .iter()
+        .position(|token| *token == Token::Name("mod".into()));
+    match modulus {
+        Some(at) if at > 0 && !tokens.contains(&Token::Sign('≡')) => {
+            let end = if tokens[at - 1] == Token::Sign('(') {
+                at - 1
+            } else {
+                at
+            };
+            if end > 0 { &tokens[..end] } else { tokens }
+        }
+        _ => tokens,
+    }
 }
 
 /// Words before a value: `approximately 5`, `Area: 5`.
@@ -238,6 +283,16 @@ fn sides(tokens: &[Token]) -> (Vec<&[Token]>, Vec<char>) {
     (sides, relations)
 }
 
+/// `x = k\pi, k \in \mathbb{Z}` says what k is, which is no answer of its own.
+fn without_domains(items: Vec<Item>) -> Vec<Item> {
+    let domain =
+        |item: &Item| item.relations == ['∈'] && matches!(item.sides.last(), Some(Node::Named(_)));
+    if items.len() < 2 || items.iter().all(domain) {
+        return items;
+    }
+    items.into_iter().filter(|item| !domain(item)).collect()
+}
+
 /// `x = 1, 2` means x = 1 and x = 2; so does `n=1, 2, 3`.
 fn shared_names(items: Vec<Item>) -> Vec<Item> {
     let named = |item: &Item| item.relations == ['='] && item.names[0];
@@ -264,12 +319,23 @@ pub(super) fn is_name(node: &Node) -> bool {
     match node {
         Node::Symbol(_) | Node::Text(_) | Node::Euler | Node::Imaginary => true,
         Node::Apply(Function::Absolute, inside) => is_name(inside),
-        Node::Quotient(a, b) => [a, b].into_iter().all(|node| is_segment(node)),
+        Node::Quotient(a, b) => {
+            [a, b].into_iter().all(|node| is_segment(node)) || is_derivative(a, b)
+        }
         Node::Ratio(parts) => parts.iter().all(|part| is_segment(part) || capitals(part)),
         Node::Product(factors) => is_segment(node) || is_angle(factors),
         Node::Tuple(items, _) => items.iter().all(is_name),
         _ => false,
     }
+}
+
+/// `\frac{dy}{dx}`.
+fn is_derivative(above: &Node, below: &Node) -> bool {
+    let small = |node: &Node| match node {
+        Node::Product(factors) => factors.first() == Some(&Node::Symbol("d".into())),
+        node => *node == Node::Symbol("d".into()),
+    };
+    small(above) && matches!(below, Node::Product(factors) if factors.len() == 2) && small(below)
 }
 
 /// `AB`, `S_{ABC}`, `A B C`.
@@ -286,6 +352,10 @@ fn is_call(tokens: &[Token]) -> bool {
     let Some((Token::Letter(_) | Token::Name(_), rest)) = tokens.split_first() else {
         return false;
     };
+    // x(x + 1) is a product.
+    if matches!(tokens[0], Token::Letter('x' | 'y' | 'z')) {
+        return false;
+    }
     let open = rest.iter().position(|token| *token == Token::Sign('('));
     let Some(open) = open.filter(|open| rest[..*open].iter().all(is_decoration)) else {
         return false;
@@ -302,7 +372,7 @@ fn is_call(tokens: &[Token]) -> bool {
 fn is_decoration(token: &Token) -> bool {
     matches!(
         token,
-        Token::Sign('_' | '\'' | '{' | '}') | Token::Number { .. } | Token::Letter(_)
+        Token::Sign('_' | '\'' | '{' | '}' | '^' | '-') | Token::Number { .. } | Token::Letter(_)
     )
 }
 

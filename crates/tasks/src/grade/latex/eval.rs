@@ -13,6 +13,8 @@ pub(super) struct Point {
     pub(super) index: u32,
     /// Whether `log` is the decimal logarithm.
     pub(super) decimal_log: bool,
+    /// Whether variables are whole numbers from 6 on.
+    pub(super) whole: bool,
 }
 
 impl Point {
@@ -26,6 +28,9 @@ impl Point {
         );
         let mixed = (seed ^ (seed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let (a, b) = ((mixed >> 40) % 89, (mixed >> 20) % 13);
+        if self.whole {
+            return exact::whole(6 + a as i64 % 30);
+        }
         let (numerator, denominator) = if self.index.is_multiple_of(2) {
             (a + 3, 97)
         } else {

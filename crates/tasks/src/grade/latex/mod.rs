@@ -42,8 +42,16 @@ pub(super) fn same(target: &str, answer: &str) -> bool {
     if bare_target == bare_answer || letters(target, answer) {
         return true;
     }
-    if text::is_phrase(target) && normal(target) == normal(answer) {
+    if text::is_phrase(target) && text::parts(target) == text::parts(answer) {
         return true;
+    }
+    if let Some((letter, rest)) = labelled(target) {
+        return letters(&letter.to_string(), answer)
+            || labelled(answer).is_some_and(|(other, _)| other == letter)
+            || same(rest, answer);
+    }
+    if let Some((letter, rest)) = labelled(answer) {
+        return letters(target, &letter.to_string()) || same(target, rest);
     }
     if digits_in_base(target).is_some_and(|digits| digits == answer) {
         return true;
@@ -72,6 +80,43 @@ fn formulas(target: &str, answer: &str) -> bool {
     any(&answers) || (!target.contains(',') && any(answer::decimal_comma(answer).as_slice()))
 }
 
+/// The letter and the content of a choice written out: `\textbf{(B)}\ 12`, `(B) 12`.
+fn labelled(text: &str) -> Option<(char, &str)> {
+    let upright = [
+        "\\textbf{",
+        "\\text{",
+        "\\mathrm{",
+        "\\mathbf{",
+        "\\textrm{",
+    ]
+    .iter()
+    .find_map(|name| text.strip_prefix(name));
+    let inside = upright.unwrap_or(text);
+    let bracketed = inside.strip_prefix('(');
+    let rest = bracketed.unwrap_or(inside);
+    let letter = rest
+        .chars()
+        .next()
+        .filter(|letter| ('A'..='J').contains(letter))?;
+    let rest = rest[1..].strip_prefix([')', '.', ':'])?;
+    let rest = if upright.is_some() {
+        rest.trim_start().strip_prefix('}')?
+    } else {
+        rest
+    };
+    let spaced = rest.starts_with([' ', '\\', '~']) || (upright.is_some() && !rest.is_empty());
+    let rest = rest.trim_start_matches(['\\', ' ', '~', ',']);
+    // Without its backslash a command would be no command any more.
+    let whole = &text[text.len() - rest.len() - 1..];
+    let rest = if whole.starts_with('\\') && rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        whole
+    } else {
+        rest
+    };
+    ((bracketed.is_some() || upright.is_some()) && spaced && !rest.is_empty())
+        .then_some((letter, rest))
+}
+
 /// The digits of `204_5`: an answer may leave out the base it was asked in.
 fn digits_in_base(target: &str) -> Option<&str> {
     let (digits, base) = target.split_once('_')?;
@@ -96,7 +141,10 @@ fn letters(target: &str, answer: &str) -> bool {
     };
     match (letter(target), letter(answer)) {
         (Some(target), Some(answer)) => {
-            target.is_ascii_uppercase() && target == answer.to_ascii_uppercase()
+            // e and i are numbers.
+            target.is_ascii_uppercase()
+                && target == answer.to_ascii_uppercase()
+                && !"ei".contains(answer)
         }
         _ => false,
     }

@@ -247,6 +247,7 @@ fn proportional(a: &Node, b: &Node) -> Option<f64> {
         let point = Point {
             index,
             decimal_log: true,
+            whole: false,
         };
         if let Some(value) = exact(&ratio, point) {
             if exactly.get_or_insert_with(|| value.clone()) != &value {
@@ -272,6 +273,7 @@ fn same_solution(a: &Node, b: &Node, symbol: &str) -> bool {
         let point = Point {
             index,
             decimal_log: true,
+            whole: false,
         };
         match (solution(a, symbol, point), solution(b, symbol, point)) {
             (Some(a), Some(b)) if a == b => seen += 1,
@@ -290,6 +292,18 @@ fn solution(node: &Node, symbol: &str, point: Point) -> Option<Exact> {
     let linear = three == &zero + &slope * super::exact::whole(5);
     let root = super::exact::divide(&zero, &slope)?;
     linear.then(|| super::exact::whole(2) - root)
+}
+
+/// Slope and zero of a formula that is linear in its only variable, with rational numbers.
+pub(super) fn line(node: &Node, symbol: &str) -> Option<(Exact, Exact)> {
+    let point = Point {
+        index: 0,
+        decimal_log: true,
+        whole: false,
+    };
+    let zero = solution(node, symbol, point)?;
+    let at = |value: i64| exact(&substituted(node, symbol, &Node::whole(value)), point);
+    Some((at(1)? - at(0)?, zero))
 }
 
 fn substituted(node: &Node, symbol: &str, value: &Node) -> Node {

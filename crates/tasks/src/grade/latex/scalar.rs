@@ -30,36 +30,52 @@ pub(super) fn equal(a: &Node, b: &Node) -> bool {
 }
 
 fn agree(a: &Node, b: &Node, decimal_log: bool) -> bool {
+    let whole = [a, b].iter().any(|node| node.any(&counts));
+    let point = |index| Point {
+        index,
+        decimal_log,
+        whole,
+    };
     if a.symbols().is_empty() && b.symbols().is_empty() {
-        return constants(
-            a,
-            b,
-            Point {
-                index: 0,
-                decimal_log,
-            },
-        );
+        return constants(a, b, point(0));
     }
-    // Where the symbols are equal the formulas may still differ at every point, so one difference decides.
-    let mut compared = 0;
-    for index in 0..POINTS {
-        match at(a, b, Point { index, decimal_log }) {
-            Some(false) => return false,
-            Some(true) => compared += 1,
-            None => {}
-        }
+    let complex = [a, b]
+        .iter()
+        .any(|node| node.any(&|node| *node == Node::Imaginary));
+    // Where roots and logarithms leave the reals, which branch is meant nobody said: such points count only if there is no
+    // other, or if the formulas speak of i themselves.
+    let along = |real: bool| {
+        let compared = (0..POINTS).map(|index| at(a, b, point(index), real));
+        compared
+            .take(if real { POINTS } else { POINTS / 2 } as usize)
+            .try_fold(0, |seen, same| match same {
+                Some(false) => Err(seen),
+                Some(true) => Ok(seen + 1),
+                None => Ok(seen),
+            })
+    };
+    match along(!complex) {
+        Ok(seen) if seen >= ENOUGH => true,
+        Ok(0) if !complex => along(false).is_ok_and(|seen| seen >= ENOUGH),
+        _ => false,
     }
-    compared >= ENOUGH
 }
 
-/// Whether they agree at a point; none where one has no value there.
-fn at(a: &Node, b: &Node, point: Point) -> Option<bool> {
+/// What is defined for whole numbers only.
+fn counts(node: &Node) -> bool {
+    matches!(
+        node,
+        Node::Binomial(..) | Node::Apply(Function::Factorial, _)
+    )
+}
+
+/// Whether they agree at a point; none where one has no value there, or no real one where only such count.
+fn at(a: &Node, b: &Node, point: Point, real: bool) -> Option<bool> {
     if let (Some(a), Some(b)) = (exact(a, point), exact(b, point)) {
         return Some(a == b);
     }
     let (a, b) = (numeric(a, point)?, numeric(b, point)?);
-    // Beside the positive points, roots and logarithms leave the reals, and which branch is meant nobody said.
-    if point.index >= 8 && !(a.is_real() && b.is_real()) {
+    if real && !(a.is_real() && b.is_real()) {
         return None;
     }
     Some(a.same(b))
@@ -121,6 +137,7 @@ pub(super) fn approximates(literal: &Node, other: &Node) -> bool {
     let point = Point {
         index: 0,
         decimal_log: true,
+        whole: false,
     };
     let value = exact(other, point).map(Real::Exact).or_else(|| {
         numeric(other, point)
@@ -164,6 +181,7 @@ pub(super) fn order(node: &Node) -> Option<f64> {
         Point {
             index: 0,
             decimal_log: true,
+            whole: false,
         },
     )?;
     value.is_real().then_some(value.re)

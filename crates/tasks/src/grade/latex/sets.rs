@@ -1,8 +1,10 @@
 //! Sets of real numbers as intervals: `[2,5)`, `2 \le x < 5` and `\{x : 2 \le x < 5\}` are the same.
 
 use super::answer::{Answer, Item};
-use super::node::Node;
-use super::scalar;
+use super::exact::Exact;
+use super::node::{Function, Node};
+use super::{relation, scalar};
+use num_traits::Signed;
 
 /// Most intervals of one set.
 const PIECES: usize = 256;
@@ -101,6 +103,12 @@ fn of_item(item: &Item) -> Option<Vec<Interval>> {
     let between = |low: &Node, high: &Node, closed| {
         Some(vec![Interval::new(low.clone(), high.clone(), closed)?])
     };
+    if let ([Node::Apply(Function::Absolute, inside), end], [relation]) =
+        (item.sides.as_slice(), item.relations.as_slice())
+        && let Some(set) = of_absolute(inside, end, *relation)
+    {
+        return Some(set);
+    }
     match (item.sides.as_slice(), item.relations.as_slice()) {
         ([set], []) => of_node(set),
         ([_, set], ['∈' | '=']) if item.names[0] && !set.is_scalar() => of_node(set),
@@ -125,6 +133,40 @@ fn of_item(item: &Item) -> Option<Vec<Interval>> {
             between(low, high, (*second == '≥', *first == '≥'))
         }
         _ => None,
+    }
+}
+
+/// `|x - 1| \le 2` is `[-1, 3]`; the content must be linear in one variable.
+fn of_absolute(inside: &Node, end: &Node, relation: char) -> Option<Vec<Interval>> {
+    let [symbol] = inside.symbols().try_into().ok()?;
+    let (slope, zero) = relation::line(inside, &symbol)?;
+    // |m (x − z)| < r where z is the zero: z ± r/|m|.
+    let reach = Node::Quotient(Box::new(end.clone()), Box::new(number(slope.abs())));
+    let low = Node::Sum(vec![
+        number(zero.clone()),
+        Node::Negative(Box::new(reach.clone())),
+    ]);
+    let high = Node::Sum(vec![number(zero), reach]);
+    let closed = matches!(relation, '≤' | '≥');
+    match relation {
+        '<' | '≤' => Some(vec![Interval::new(low, high, (closed, closed))?]),
+        '>' | '≥' => {
+            let below = Interval::new(
+                Node::Negative(Box::new(Node::Infinity)),
+                low,
+                (false, closed),
+            )?;
+            let above = Interval::new(high, Node::Infinity, (closed, false))?;
+            Some(vec![below, above])
+        }
+        _ => None,
+    }
+}
+
+fn number(value: Exact) -> Node {
+    Node::Number {
+        value,
+        places: None,
     }
 }
 

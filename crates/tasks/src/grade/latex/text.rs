@@ -26,7 +26,8 @@ pub(super) fn meaning(text: &str) -> Option<Node> {
     })
 }
 
-fn counting_word(word: &str) -> Option<i64> {
+/// The number a word counts, from `zero` to `twenty`.
+pub(super) fn counting_word(word: &str) -> Option<i64> {
     const WORDS: [&str; 21] = [
         "zero",
         "one",
@@ -101,6 +102,24 @@ pub(in crate::grade) fn normal(text: &str) -> String {
     words.join(" ")
 }
 
+/// What stands between commas, `and` and `or`, in order of the alphabet.
+pub(super) fn parts(text: &str) -> Vec<String> {
+    let joined = text.replace(',', " and ").replace(';', " and ");
+    let normal = normal(&joined);
+    let mut parts: Vec<String> = vec![String::new()];
+    for word in normal.split(' ') {
+        if matches!(word, "and" | "or") {
+            parts.push(String::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(' ');
+            part.push_str(word);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.sort();
+    parts
+}
+
 /// Whether a text is words, one of them of two letters at least, rather than a formula.
 pub(in crate::grade) fn is_words(text: &str) -> bool {
     let plain = text
@@ -121,7 +140,7 @@ pub(super) fn is_phrase(text: &str) -> bool {
     !plain.contains(|c: char| "\\=<>+*^_/|[]$".contains(c))
         && plain
             .split(|c: char| !c.is_alphabetic())
-            .any(|word| word.chars().count() > 2)
+            .any(|word| word.chars().count() > if text.contains("\\text") { 1 } else { 2 })
 }
 
 /// A formula as it is written, without what does not change it: the last thing to compare.

@@ -19,7 +19,7 @@ pub(super) enum Unit {
 /// Names of one unit, what it measures, its size as a fraction of the base unit, its power (3 for a litre).
 type Entry = (&'static [&'static str], &'static str, i64, i64, i32);
 
-const UNITS: [Entry; 47] = [
+const UNITS: [Entry; 49] = [
     (&["mm", "millimeter", "millimetre"], "length", 1, 1000, 1),
     (&["cm", "centimeter", "centimetre"], "length", 1, 100, 1),
     (&["dm", "decimeter", "decimetre"], "length", 1, 10, 1),
@@ -73,10 +73,12 @@ const UNITS: [Entry; 47] = [
     (&["mol", "mole"], "mole", 1, 1, 1),
     (&["Pa", "pascal"], "pascal", 1, 1, 1),
     (&["acre"], "acre", 1, 1, 1),
+    (&["am"], "before noon", 1, 1, 1),
+    (&["pm"], "after noon", 1, 1, 1),
 ];
 
 /// Words of a unit that are no unit by themselves.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 24] = [
     "square",
     "sq",
     "cubic",
@@ -93,6 +95,14 @@ const PARTS: [&str; 16] = [
     "degrees",
     "mph",
     "kph",
+    "th",
+    "st",
+    "nd",
+    "rd",
+    "million",
+    "billion",
+    "thousand",
+    "trillion",
 ];
 
 fn find(word: &str) -> Option<&'static Entry> {
@@ -107,9 +117,39 @@ fn find(word: &str) -> Option<&'static Entry> {
         })
 }
 
+/// What a word multiplies the number before it by.
+fn multiplier(word: &str) -> Option<i64> {
+    Some(match word.to_lowercase().trim_end_matches('s') {
+        "thousand" => 1000,
+        "million" => 1_000_000,
+        "billion" => 1_000_000_000,
+        "trillion" => 1_000_000_000_000,
+        _ => return None,
+    })
+}
+
+/// The words after a value that multiply it: `1.5 million dollars`.
+pub(super) fn scale(tokens: &[Token]) -> Option<i64> {
+    let value = tokens
+        .iter()
+        .position(|token| matches!(token, Token::Number { .. }))?;
+    let words = tokens[value + 1..].iter().filter_map(|token| match token {
+        Token::Text(text) => Some(text),
+        _ => None,
+    });
+    words
+        .flat_map(|text| text.split_whitespace())
+        .find_map(multiplier)
+}
+
 /// Whether a word of two letters or more, right after a number, is a unit.
 pub(super) fn known(word: &str) -> bool {
     PARTS.contains(&word.to_lowercase().as_str()) || find(word).is_some()
+}
+
+/// Whether a text is units with a slash between: `m/s`.
+pub(super) fn compound(text: &str) -> bool {
+    text.contains('/') && text.split('/').all(|part| find(part.trim()).is_some())
 }
 
 /// Whether one letter in upright text after a number is a unit.
@@ -207,6 +247,7 @@ struct Reader {
     percent: bool,
     degree: bool,
     unknown: bool,
+    scaled: bool,
 }
 
 impl Reader {
@@ -220,6 +261,7 @@ impl Reader {
     fn simple(&mut self, word: &str) {
         match word.to_lowercase().as_str() {
             "" | "of" | "unit" | "units" => {}
+            word if multiplier(word).is_some() => self.scaled = true,
             "per" | "a" | "an" | "each" => self.below = true,
             "square" | "sq" => self.next_power = 2,
             "cubic" | "cu" => self.next_power = 3,

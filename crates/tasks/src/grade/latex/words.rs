@@ -119,11 +119,15 @@ fn command(name: &str) -> Option<Word> {
         "mathbb" | "mathcal" => Token::Command("mathbb".into()),
         "land" | "wedge" => Token::And,
         "lor" | "vee" => Token::Or,
+        "pmod" | "bmod" | "mod" | "pod" => Token::Name("mod".into()),
+        "choose" => Token::Command("choose".into()),
         "quad" | "qquad" => Token::Gap,
         "bf" | "it" | "tt" | "sf" | "nonumber" | "notag" | "hline" | "hfill" | "phantom"
-        | "ensuremath" | "strut" | "centering" | "thinspace" | "medspace" | "space" | "nobreak"
-        | "mathstrut" | "displaylimits" | "nolimits" | "normalsize" | "large" | "Large"
-        | "small" | "color" | "lbr" => return Some(Word::Nothing),
+        | "ensuremath" | "strut" | "centering" | "checkmark" | "ldotp" | "blacksquare" | "qed"
+        | "thinspace" | "medspace" | "space" | "nobreak" | "mathstrut" | "displaylimits"
+        | "nolimits" | "normalsize" | "large" | "Large" | "small" | "color" | "lbr" => {
+            return Some(Word::Nothing);
+        }
         "angle" | "triangle" | "square" | "odot" => Token::Name(name.into()),
         _ => return greek(name),
     };
@@ -142,7 +146,7 @@ pub(super) fn plain(word: &str) -> Option<Word> {
         "or" | "Or" | "OR" => Some(Word::Token(Token::Or)),
         "union" => Some(Word::Signs("∪")),
         "emptyset" => Some(Word::Signs("∅")),
-        "sqrt" | "log" | "lg" | "binom" | "frac" => command(word),
+        "sqrt" | "log" | "lg" | "binom" | "frac" | "mod" => command(word),
         _ if word.len() > 2 => greek(word),
         _ => None,
     }

@@ -26,10 +26,13 @@ impl Lexer {
             | "emph" | "boldsymbol" | "bm" | "rm" => return self.upright(),
             "overline" | "bar" | "vec" | "overrightarrow" | "widehat" | "hat" | "dot"
             | "underline" | "tilde" => return self.accent(&name),
+            "color" | "textcolor" => {
+                self.braced()?;
+            }
             "begin" | "end" => return self.environment(&name),
             "boxed" | "fbox" | "displaystyle" | "textstyle" | "scriptstyle" | "limits"
             | "mathop" => {}
-            _ => match words::latex(&name)? {
+            _ => match words::latex(&name).unwrap_or(Word::Token(Token::Command(name))) {
                 Word::Signs(signs) => self.signs(signs),
                 Word::Token(token) => self.tokens.push(token),
                 Word::Fraction(..) | Word::Nothing => {}
@@ -88,13 +91,19 @@ impl Lexer {
         let content = self.braced()?;
         let trimmed = content.trim().trim_matches(',').trim();
         let after_value = self.tokens.last().is_some_and(Token::ends_value);
-        let unit = |text: &str| text.chars().all(units::letter) && text.chars().count() == 1;
+        let unit = |text: &str| {
+            text.chars().all(units::letter) && text.chars().count() == 1 || units::compound(text)
+        };
         match trimmed.to_lowercase().as_str() {
             "" => self.tokens.push(if content.contains(',') {
                 Token::Sign(',')
             } else {
                 return Some(());
             }),
+            "am" | "a.m." | "pm" | "p.m." => {
+                let half = trimmed.replace('.', "").to_lowercase();
+                self.tokens.push(Token::Text(half));
+            }
             "and" | "&" => self.tokens.push(Token::And),
             "or" => self.tokens.push(Token::Or),
             _ if words::reads_as_words(trimmed) || (after_value && unit(trimmed)) => {
@@ -119,10 +128,21 @@ impl Lexer {
         if repeating {
             return self.repeat(&content);
         }
+        if name == "underline" {
+            let inner: Vec<char> = content.chars().collect();
+            self.text
+                .splice(self.at..self.at, inner.into_iter().chain([' ']));
+            return Some(());
+        }
         if content.is_empty() || !content.chars().all(|c| c.is_alphanumeric()) {
             return None;
         }
-        self.tokens.push(Token::Name(content));
+        // A segment or a vector is what it is without its line.
+        if content.chars().count() <= 4 && content.chars().all(char::is_alphabetic) {
+            self.tokens.extend(content.chars().map(Token::Letter));
+        } else {
+            self.tokens.push(Token::Name(content));
+        }
         Some(())
     }
 
@@ -138,7 +158,7 @@ impl Lexer {
             // Text around a formula: `align`, `equation`, …
             return matches!(
                 kind,
-                "align" | "aligned" | "equation" | "gather" | "split" | "gathered"
+                "cases" | "align" | "aligned" | "equation" | "gather" | "split" | "gathered"
             )
             .then_some(());
         }

@@ -13,6 +13,7 @@ const LONGEST: usize = 4000;
 
 /// The tokens of a formula; none when it holds what no formula holds.
 pub(super) fn lex(text: &str, commas: Commas) -> Option<Vec<Token>> {
+    let text = &text.replace("{:}", ":");
     let characters: Vec<char> = text.chars().take(LONGEST + 1).collect();
     if characters.len() > LONGEST {
         return None;
@@ -169,12 +170,27 @@ impl Lexer {
         }
     }
 
+    /// Whether the single letter just read is a unit: after a number and a space, `5 m`, or after a unit, `m/s`.
+    fn is_unit(&self, start: usize) -> bool {
+        let spaced = start > 0 && self.text[start - 1] == ' ';
+        let after = match self.tokens.as_slice() {
+            [.., Token::Text(_), Token::Sign('/')] => true,
+            [Token::Number { .. }] | [Token::Sign('-' | '='), Token::Number { .. }] => spaced,
+            _ => false,
+        };
+        let ends = self.peek(0).is_none_or(|c| c == '/' || c == '^');
+        after && ends && units::letter(self.text[start])
+    }
+
     fn word(&mut self) {
         let start = self.at;
         while self.peek(0).is_some_and(|c| c.is_ascii_alphabetic()) {
             self.at += 1;
         }
         let word: String = self.text[start..self.at].iter().collect();
+        if word.len() == 1 && self.is_unit(start) {
+            return self.tokens.push(Token::Text(word));
+        }
         let after_value = self.tokens.last().is_some_and(Token::ends_value);
         if word.len() > 1 && after_value && units::known(&word) && words::plain(&word).is_none() {
             return self.tokens.push(Token::Text(word));

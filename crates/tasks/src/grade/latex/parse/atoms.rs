@@ -3,6 +3,7 @@
 use super::{Parser, is_minus_one, one_or};
 use crate::grade::latex::exact::{self, Exact};
 use crate::grade::latex::node::{Function, Node};
+use crate::grade::latex::text;
 use crate::grade::latex::token::Token;
 
 impl Parser {
@@ -16,7 +17,11 @@ impl Parser {
             return None;
         };
         self.expect('_')?;
-        let base: u32 = self.subscript()?.parse().ok()?;
+        let base = self.subscript()?;
+        let base: u32 = match text::counting_word(&base) {
+            Some(base) => u32::try_from(base).ok()?,
+            None => base.parse().ok()?,
+        };
         if !(2..=36).contains(&base) || !value.is_integer() {
             return None;
         }
@@ -243,28 +248,31 @@ impl Parser {
     }
 
     fn root(&mut self) -> Option<Node> {
-        let mut degree = 2;
+        let mut degree = Node::whole(2);
         if self.take('[') {
-            let Some(Token::Number {
-                value,
-                places: None,
-                ..
-            }) = self.peek().cloned()
-            else {
-                return None;
-            };
-            self.at += 1;
+            degree = self.deeper(Self::set)?;
             self.expect(']')?;
-            degree = u32::try_from(exact::small(&value)?)
-                .ok()
-                .filter(|degree| *degree > 0)?;
         }
         let radicand = if self.sees('{') || self.sees('(') {
             self.deeper(Self::primary)?
         } else {
             self.single()?
         };
-        Some(Node::Root(Box::new(radicand), degree))
+        let number = match &degree {
+            Node::Number {
+                value,
+                places: None,
+            } => exact::small(value).and_then(|degree| u32::try_from(degree).ok()),
+            _ => None,
+        };
+        Some(match number {
+            Some(0) => return None,
+            Some(degree) => Node::Root(Box::new(radicand), degree),
+            None => {
+                let exponent = Node::Quotient(Box::new(Node::whole(1)), Box::new(degree));
+                Node::Power(Box::new(radicand), Box::new(exponent))
+            }
+        })
     }
 
     fn logarithm(&mut self) -> Option<Node> {

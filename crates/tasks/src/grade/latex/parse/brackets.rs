@@ -19,9 +19,23 @@ impl Parser {
             }
             '⌊' => self.enclosed('⌋', Function::Floor),
             '⌈' => self.enclosed('⌉', Function::Ceiling),
-            '(' | '[' | '{' | '⦃' | '⟨' => self.list(sign),
+            '{' => {
+                self.at -= 1;
+                self.group_or_list()
+            }
+            '(' | '[' | '⦃' | '⟨' => self.list(sign),
             _ => None,
         }
+    }
+
+    /// A group, which may hold `n \\choose k`, or a list that draws no brace.
+    fn group_or_list(&mut self) -> Option<Node> {
+        let start = self.at;
+        if let Some(node) = self.group() {
+            return Some(node);
+        }
+        self.at = start + 1;
+        self.list('{')
     }
 
     fn enclosed(&mut self, close: char, function: Function) -> Option<Node> {

@@ -95,6 +95,10 @@ impl Parser {
             } else if self.take('∖') {
                 self.link()?;
                 Node::Without(Box::new(left), Box::new(self.ratio()?))
+            } else if self.peek() == Some(&Token::Command("choose".into())) {
+                self.link()?;
+                self.at += 1;
+                Node::Binomial(Box::new(left), Box::new(self.ratio()?))
             } else {
                 return Some(left);
             };
@@ -161,7 +165,7 @@ impl Parser {
                 Some(Token::Number { .. })
             ),
             Some(Token::Letter(_) | Token::Name(_) | Token::Function(_)) => true,
-            Some(Token::Command(name)) => name != "end",
+            Some(Token::Command(name)) => name != "end" && name != "choose",
             Some(Token::Sign(sign)) => {
                 "([{⦃⟨⌊⌈π∞∅".contains(*sign) || (*sign == '|' && self.bars == 0)
             }
