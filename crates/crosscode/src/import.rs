@@ -4,7 +4,7 @@ use crate::activations;
 use crate::done;
 use crate::formats::FormatName;
 use anyhow::Context;
-use dict::foreign::{Told, import};
+use dict::foreign::{Told, files, import};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use store::{Input, Provenance};
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let Some(dir) = &args.dir else {
         return activations::run(args);
     };
-    let provenance = Provenance::new("crosscode import", args)?.input(dir)?;
+    let provenance = Provenance::new("crosscode import", args)?.inputs(&files(dir)?)?;
     let provenance = with_tokenizer(provenance, args)?;
     if done::already(&args.output, &provenance) {
         return Ok(());

@@ -172,6 +172,13 @@ fn what_a_dictionary_here_cannot_be_is_said_by_its_name() {
             "normalised by layer_norm",
         ),
         (
+            "sae_lens_jumprelu",
+            "cfg.json",
+            "\"jumprelu\"",
+            "\"jumprelu_transcoder\"",
+            "its architecture is jumprelu_transcoder",
+        ),
+        (
             "sae_lens_standard",
             "cfg.json",
             "\"standard\"",

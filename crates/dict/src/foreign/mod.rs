@@ -35,7 +35,7 @@ pub use torch_file::read_numbers;
 
 use crate::crosscoder::Crosscoder;
 use source::Source;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use store::{Error, Provenance, Result};
 use write::Export;
 
@@ -129,6 +129,11 @@ pub fn import(path: &Path, format: Option<Format>, told: &Told) -> Result<Import
     })
 }
 
+/// The files [`import`] reads of a folder or a file: tensors first, then the configuration where there is one.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    Source::files(path)
+}
+
 /// Writes a dictionary into a folder in another program's format; returns what the format does not keep.
 ///
 /// A dictionary the format cannot express is an error that says why.
@@ -138,6 +143,7 @@ pub fn export(
     folder: &Path,
     provenance: &Provenance,
 ) -> Result<Vec<String>> {
+    let existed = folder.exists();
     std::fs::create_dir_all(folder).map_err(|source| Error::Write {
         path: folder.to_owned(),
         source,
@@ -159,8 +165,16 @@ pub fn export(
         Format::DictionaryLearning => dictionary_learning::write,
         Format::Sparsify => sparsify::write,
     };
-    write(&mut export)?;
-    Ok(export.notes)
+    match write(&mut export) {
+        Ok(()) => Ok(export.notes),
+        Err(error) => {
+            if !existed {
+                // An empty folder would look like a dictionary; one with files in it stays, and is not removed by this.
+                let _ = std::fs::remove_dir(folder);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// The only format these tensors and settings can be of.

@@ -282,12 +282,19 @@ fn fault(path: &Path, cause: String) -> Error {
     }
 }
 
+/// Rows and columns moved at a time: what is read and what is written stay in the cache together.
+const TILE: usize = 32;
+
 /// `[rows, columns]` → `[columns, rows]`.
 pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut out = vec![0.0; values.len()];
-    for (row, values) in values.chunks_exact(columns).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            out[column * rows + row] = *value;
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for row in top..rows.min(top + TILE) {
+                for column in left..columns.min(left + TILE) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
         }
     }
     out
@@ -332,6 +339,10 @@ mod tests {
             transposed(&values[..6], 2, 3),
             [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
         );
+        let large: Vec<f32> = (0..70 * 41).map(|value| value as f32).collect();
+        let turned = transposed(&large, 70, 41);
+        assert_eq!(turned[3 * 70 + 69].to_bits(), large[69 * 41 + 3].to_bits());
+        assert_eq!(transposed(&turned, 41, 70), large);
         let models = unstacked(&values, 2, 3);
         assert_eq!(models[1], [3.0, 4.0, 5.0, 9.0, 10.0, 11.0]);
         assert_eq!(stacked(&models, 3), values);

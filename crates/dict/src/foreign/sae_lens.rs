@@ -11,7 +11,7 @@ use super::source::Source;
 use super::write::{Export, float};
 use crate::rule::Rule;
 use serde_json::{Map, Value as Json, json};
-use store::Result;
+use store::{Error, Result};
 
 /// Name of the version whose files these are; the program converts configurations of versions before 6.
 const VERSION: &str = "6.54.12";
@@ -97,18 +97,19 @@ fn encode(source: &Source, told: &Told, parts: &mut Parts) -> Result<()> {
             .or(configured)
             .ok_or_else(|| source.fault("its configuration has no `k`: give it with --k".into()))
     };
-    parts.gate = match kind {
-        _ if source.contains("threshold") => Gate::Jump {
+    let by_threshold = || {
+        let thresholds = source.f32("threshold", &[n])?;
+        Ok::<_, Error>(Gate::Jump {
             k: None,
-            thresholds: source.f32("threshold", &[n])?,
-        },
+            thresholds,
+        })
+    };
+    let activation = text(source, "activation_fn").or(text(source, "activation_fn_str"));
+    parts.gate = match kind {
+        "jumprelu" => by_threshold()?,
+        "standard" if source.contains("threshold") => by_threshold()?,
         "topk" => Gate::TopK { k: k()? },
-        "standard"
-            if text(source, "activation_fn").or(text(source, "activation_fn_str"))
-                == Some("topk") =>
-        {
-            Gate::TopK { k: k()? }
-        }
+        "standard" if activation == Some("topk") => Gate::TopK { k: k()? },
         "standard" => Gate::Relu {
             sparsity: source
                 .setting("l1_coefficient")
@@ -123,9 +124,10 @@ fn encode(source: &Source, told: &Told, parts: &mut Parts) -> Result<()> {
                 -1.0
             },
         },
-        other => return Err(source.fault(format!(
-            "its architecture is {other}; standard, topk, batchtopk, jumprelu and gated are known"
-        ))),
+        other => {
+            let known = "standard, topk, batchtopk, jumprelu and gated are known";
+            return Err(source.fault(format!("its architecture is {other}; {known}")));
+        }
     };
     if flag(source, "rescale_acts_by_decoder_norm") {
         measure_by_norm(parts);

@@ -75,6 +75,17 @@ impl Source {
         })
     }
 
+    /// The files a dictionary is read from: its tensors, and its configuration where there is one.
+    pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        let tensors = if path.is_dir() {
+            choose(path)?
+        } else {
+            path.to_owned()
+        };
+        let config = configuration_path(&tensors);
+        Ok(std::iter::once(tensors).chain(config).collect())
+    }
+
     /// The file of tensors.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -283,21 +294,21 @@ fn files_of_tensors(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Settings beside a file of tensors: `3_cfg.json` of `3.pt`, or the one of the folder.
-fn configuration(path: &Path) -> Result<(PathBuf, Map<String, Json>)> {
+/// `3_cfg.json` of `3.pt`, or the configuration of the folder.
+fn configuration_path(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let own = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-        + "_cfg.json";
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let own = format!("{stem}_cfg.json");
     let names = std::iter::once(own.as_str()).chain(CONFIGURATIONS);
-    let Some(found) = names
+    names
         .map(|name| folder.join(name))
         .find(|path| path.is_file())
-    else {
-        return Ok((folder.join(CONFIGURATIONS[0]), Map::new()));
+}
+
+/// Settings beside a file of tensors.
+fn configuration(path: &Path) -> Result<(PathBuf, Map<String, Json>)> {
+    let Some(found) = configuration_path(path) else {
+        return Ok((path.with_file_name(CONFIGURATIONS[0]), Map::new()));
     };
     let text = read_text(&found)?;
     let settings = if found.extension().is_some_and(|ending| ending == "yaml") {

@@ -23,6 +23,11 @@ pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
             "it is a transcoder, from one hook to another; a dictionary here has one".into(),
         ));
     }
+    if flag("signed") {
+        return Err(
+            source.fault("its activations keep their sign, a dictionary's are not negative".into())
+        );
+    }
     let activation = source
         .setting("activation")
         .and_then(Json::as_str)
