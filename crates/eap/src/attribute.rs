@@ -1,331 +1,297 @@
 //! Edge attribution patching: the score of u→v is Σ ⟨ΔO, ∂L/∂H⟩ over positions and width.
 //!
-//! ΔO is what ablating the source u adds to the stream: −O for zero ablation, the corrupted run's output minus the clean
-//! one's for patching. H is the residual the target v reads, before its norm. Sources are kept for the batch, gradients are
-//! contracted as the reverse pass meets them, so memory is that of the sources: `n_sources × batch × seq × d_model`.
-//! Products and sums are f64, example by example: no score depends on what else is in its batch.
+//! ΔO is what ablating the source u adds to the stream, H the residual the target v reads before its norm. Every method is
+//! a list of runs; the gradients of all of them are summed first and contracted with ΔO once, so that interpolation costs
+//! passes through the model and nothing else. Memory is O(layers · positions · `d_model`) (see `reads`, `contract`).
+//! Examples of a batch do not see each other: no score depends on what else is in its batch.
+
+use std::ops::Range;
 
 use anyhow::{Context, ensure};
-use clap::ValueEnum;
-use model::{Batch, GradientTap, Hook, Model, Recorder, Site, Tap, Tensor, Trace};
-use serde::Serialize;
+use model::Model;
 
 use crate::{
-    example::{Example, loss},
+    blocks::{Blocks, sources_of},
+    contract::{Contraction, Place, tile_positions},
+    exact,
+    example::Example,
+    expand::Expansion,
     graph::Graph,
-    node::{Part, Source, Target},
-    values::Values,
+    loss::Readout,
+    method::{Ablation, Method, Plan, Point},
+    reads::Reads,
+    routes,
+    runs::{Means, Run, Setting, Shift, clean_batch},
 };
 
-/// How ΔO and the gradient are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Zero ablation, gradient on the sequence itself (arXiv 2509.21044)
-    EapZero,
-    /// Patching by the corrupted run, gradient on the clean one
-    Eap,
-    /// Patching, mean of the gradients on the clean and on the corrupted run
-    CleanCorrupted,
-    /// Patching, mean gradient over interpolated embeddings from the corrupted one to short of the clean one
-    EapIgInputs,
+/// Scores of one example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// `[n_sources, n_targets]`, row by row, 0 where there is no edge.
+    pub map: Vec<f64>,
+    /// The same position by position, when asked for: each position's share of `map`.
+    pub positions: Vec<(usize, Vec<f64>)>,
 }
 
-/// Where a gradient is taken.
-#[derive(Debug, Clone, Copy)]
-enum Point {
-    /// On the clean run.
-    Clean,
-    /// With this share of the clean embedding and the rest of the corrupted one.
-    Mixed(f64),
+/// Scores the edges of one model.
+#[derive(Debug)]
+pub struct Scorer<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Its graph.
+    pub graph: Graph,
+    /// How edges are scored.
+    pub plan: Plan,
+    /// Whether positions are kept apart.
+    pub by_position: bool,
+    /// `exact`: the edges that are patched, as (row, column); all of them when absent.
+    pub edges: Option<Vec<(usize, usize)>>,
+    /// Weights of its heads.
+    pub expansion: Expansion,
+    means: Option<Means>,
 }
 
-/// A method with its number of steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// The method.
-    pub method: Method,
-    /// Interpolations of `eap-ig-inputs`.
-    pub steps: usize,
-}
-
-impl Plan {
-    /// Where the gradient is taken, averaged over these.
-    fn points(self) -> Vec<Point> {
-        match self.method {
-            Method::EapZero | Method::Eap => vec![Point::Clean],
-            Method::CleanCorrupted => vec![Point::Clean, Point::Mixed(0.0)],
-            Method::EapIgInputs => (0..self.steps)
-                .map(|step| Point::Mixed(step as f64 / self.steps as f64))
-                .collect(),
-        }
-    }
-
-    /// The method with the same ablation whose gradient is that of the clean run alone: what finite differences test.
-    #[must_use]
-    pub fn at_the_clean_point(self) -> Self {
-        let method = if self.needs_corrupted() {
-            Method::Eap
-        } else {
-            Method::EapZero
-        };
-        Self { method, ..self }
-    }
-
-    /// Whether every example needs a corrupted sequence.
-    pub fn needs_corrupted(self) -> bool {
-        self.method != Method::EapZero
-    }
-}
-
-/// One matrix `[n_sources, n_targets]` per example, row by row, 0 where there is no edge.
-pub fn attribute(
-    model: &Model,
-    graph: &Graph,
-    plan: Plan,
-    examples: &[&Example],
-) -> anyhow::Result<Vec<Vec<f64>>> {
-    let batch = clean_batch(examples);
-    let Run {
-        clean,
-        differences,
-        embeddings,
-    } = Run::new(model, graph, plan, examples)?;
-    let (mut clean, points) = (Some(clean), plan.points());
-    let mut contraction =
-        Contraction::new(graph, &differences, examples, 1.0 / points.len() as f64)?;
-    drop(differences);
-    for point in points {
-        let (logits, trace) = match point {
-            Point::Clean => clean.take().context("the clean run is read once")?,
-            Point::Mixed(share) => model.forward_trace(
-                &batch,
-                &mut Mix {
-                    embeddings: &embeddings,
-                    share,
-                },
-            )?,
-        };
-        let (_, d_logits) = loss(&logits, examples)?;
-        model.backward(&trace, &d_logits, &mut contraction, None)?;
-    }
-    contraction.finish()
-}
-
-/// The clean sequences side by side.
-pub fn clean_batch(examples: &[&Example]) -> Batch {
-    let tokens: Vec<Vec<u32>> = examples
-        .iter()
-        .map(|example| example.tokens.clone())
-        .collect();
-    // Padding comes after every token that counts: no position that counts can see it.
-    Batch::right_padded(&tokens, 0)
-}
-
-fn corrupted_batch(examples: &[&Example]) -> anyhow::Result<Batch> {
-    let tokens = examples.iter().map(|example| {
-        example
-            .corrupted
-            .clone()
-            .context("an example has no corrupted tokens")
-    });
-    Ok(Batch::right_padded(
-        &tokens.collect::<anyhow::Result<Vec<_>>>()?,
-        0,
-    ))
-}
-
-/// The hook at which a source is written.
-pub fn hook_of(source: Source) -> Hook {
-    match source {
-        Source::Input => Hook::new(Site::Embed, 0),
-        Source::Attention { layer, .. } => Hook::new(Site::AttnOut, layer),
-        Source::Mlp { layer } => Hook::new(Site::MlpOut, layer),
-    }
-}
-
-/// The node of a target of the reverse pass.
-fn node_of(target: model::Target) -> Target {
-    let attention = |layer, part| Target::Attention {
-        layer,
-        head: None,
-        part,
-    };
-    match target {
-        model::Target::Q(layer) => attention(layer, Part::Query),
-        model::Target::K(layer) => attention(layer, Part::Key),
-        model::Target::V(layer) => attention(layer, Part::Value),
-        model::Target::Mlp(layer) => Target::Mlp { layer },
-        model::Target::Logits => Target::Logits,
-    }
-}
-
-/// The clean run, and what ablating each source would change in it.
-pub struct Run {
-    /// Logits and trace.
-    pub clean: (Tensor, Trace),
-    /// ΔO of every source of the graph, in its order: `[batch, seq, d_model]`.
-    pub differences: Vec<Tensor>,
-    /// Clean and corrupted embedding; the corrupted one only when the method patches.
-    embeddings: (Tensor, Option<Tensor>),
-}
-
-impl Run {
-    /// Runs the clean sequences, and the corrupted ones when the method patches.
+impl<'a> Scorer<'a> {
+    /// Prepares a model; `examples` are all of the run, for mean ablations.
     pub fn new(
-        model: &Model,
-        graph: &Graph,
+        model: &'a Model,
+        graph: Graph,
         plan: Plan,
         examples: &[&Example],
     ) -> anyhow::Result<Self> {
-        let mut recorder = recorder(graph);
-        let clean = model.forward_trace(&clean_batch(examples), &mut recorder)?;
-        let outputs = in_order(recorder, graph)?;
-        let corrupted = plan
-            .needs_corrupted()
-            .then(|| corrupted_outputs(model, graph, examples))
-            .transpose()?;
-        let differences = match &corrupted {
-            Some(corrupted) => corrupted
-                .iter()
-                .zip(&outputs)
-                .map(|(to, from)| to - from)
-                .collect::<Result<Vec<_>, _>>()?,
-            None => outputs.iter().map(Tensor::neg).collect::<Result<_, _>>()?,
-        };
-        let embeddings = (
-            outputs[0].clone(),
-            corrupted.map(|outputs| outputs[0].clone()),
-        );
         Ok(Self {
-            clean,
-            differences,
-            embeddings,
-        })
-    }
-}
-
-fn recorder(graph: &Graph) -> Recorder {
-    Recorder::new((0..graph.n_sources()).map(|index| hook_of(graph.source(index))))
-}
-
-fn corrupted_outputs(
-    model: &Model,
-    graph: &Graph,
-    examples: &[&Example],
-) -> anyhow::Result<Vec<Tensor>> {
-    let mut recorder = recorder(graph);
-    model.forward(&corrupted_batch(examples)?, &mut recorder)?;
-    in_order(recorder, graph)
-}
-
-/// What every source wrote, in the order of the graph: `[batch, seq, d_model]` each.
-fn in_order(mut recorder: Recorder, graph: &Graph) -> anyhow::Result<Vec<Tensor>> {
-    let taken = (0..graph.n_sources())
-        .map(|index| recorder.activations.remove(&hook_of(graph.source(index))));
-    taken
-        .collect::<Option<Vec<_>>>()
-        .context("the model did not show every source")
-}
-
-/// Replaces the embedding by a mixture of the clean and the corrupted one.
-struct Mix<'a> {
-    embeddings: &'a (Tensor, Option<Tensor>),
-    /// Share of the clean embedding.
-    share: f64,
-}
-
-impl Tap for Mix<'_> {
-    fn wants(&self, hook: Hook) -> bool {
-        hook.site == Site::Embed
-    }
-
-    fn tap(&mut self, _: Hook, activation: Tensor) -> model::Result<Tensor> {
-        let (clean, Some(corrupted)) = self.embeddings else {
-            return Ok(activation);
-        };
-        Ok((((clean - corrupted)? * self.share)? + corrupted)?)
-    }
-}
-
-/// Contracts every gradient it is shown with the ΔO of the sources before its target.
-pub struct Contraction<'a> {
-    graph: &'a Graph,
-    examples: &'a [&'a Example],
-    /// ΔO of every source.
-    differences: Vec<Values>,
-    /// Positions per row of the batch, padding included, and numbers per position.
-    shape: (usize, usize),
-    weight: f64,
-    maps: Vec<Vec<f64>>,
-}
-
-impl<'a> Contraction<'a> {
-    /// Starts at zero; every gradient counts `weight` times.
-    pub fn new(
-        graph: &'a Graph,
-        differences: &[Tensor],
-        examples: &'a [&'a Example],
-        weight: f64,
-    ) -> anyhow::Result<Self> {
-        let (_, seq, d_model) = differences
-            .first()
-            .context("a graph has sources")?
-            .dims3()?;
-        let differences = differences
-            .iter()
-            .map(Values::of)
-            .collect::<Result<_, _>>()?;
-        let maps = vec![vec![0.0; graph.n_entries()]; examples.len()];
-        Ok(Self {
+            model,
             graph,
-            examples,
-            differences,
-            shape: (seq, d_model),
-            weight,
-            maps,
+            plan,
+            by_position: false,
+            edges: None,
+            expansion: Expansion::new(model, &graph)?,
+            means: Means::for_ablation(model, &graph, plan.ablation, examples)?,
         })
     }
 
-    /// The matrices, once every gradient was seen.
-    ///
-    /// # Errors
-    /// When a score is not a finite number.
-    pub fn finish(self) -> anyhow::Result<Vec<Vec<f64>>> {
-        for (map, example) in self.maps.iter().zip(self.examples) {
+    /// The same with another method of the same ablation.
+    #[must_use]
+    pub fn with_plan(&self, plan: Plan) -> Self {
+        Self {
+            plan,
+            edges: None,
+            by_position: false,
+            expansion: self.expansion.clone(),
+            means: self.means.clone(),
+            ..*self
+        }
+    }
+
+    /// What its runs are made for.
+    pub fn setting(&self) -> Setting<'_> {
+        Setting {
+            model: self.model,
+            graph: &self.graph,
+            plan: self.plan,
+            means: self.means.as_ref(),
+            expansion: &self.expansion,
+        }
+    }
+
+    /// Scores of every example of a batch.
+    pub fn score(&self, examples: &[&Example]) -> anyhow::Result<Vec<Scores>> {
+        let scores = match self.plan.method {
+            Method::Ifr => routes::flow(self, examples)?,
+            Method::Exact => exact::all(self, examples)?,
+            _ => self.attribute(examples)?,
+        };
+        for (scores, example) in scores.iter().zip(examples) {
             let name = example.doc_id.as_deref().unwrap_or("a pair");
             ensure!(
-                map.iter().all(|score| score.is_finite()),
+                scores.map.iter().all(|score| score.is_finite()),
                 "{name}: a score is not a finite number"
             );
         }
-        Ok(self.maps)
+        Ok(scores)
+    }
+
+    /// A contraction with this model's heads.
+    pub fn contraction(&self) -> Contraction<'_> {
+        let width = self.model.dtype().size_in_bytes();
+        Contraction {
+            graph: &self.graph,
+            expansion: &self.expansion,
+            tile: tile_positions(&self.graph, self.model.config.d_model, width),
+        }
+    }
+
+    /// Positions of an example at which ΔO may differ from 0.
+    pub fn positions(&self, example: &Example) -> Range<usize> {
+        match self.plan.ablation {
+            Ablation::Corrupted => example.differing(),
+            _ => example.span(),
+        }
+    }
+
+    fn attribute(&self, examples: &[&Example]) -> anyhow::Result<Vec<Scores>> {
+        let groups = self.plan.groups(self.graph.n_layers);
+        let divergence = examples.iter().any(|example| example.is_divergence());
+        let at_clean = groups
+            .iter()
+            .flatten()
+            .any(|(point, _)| *point == Point::Clean);
+        let Run { clean, differences } =
+            Run::new(self.setting(), examples, at_clean || divergence)?;
+        let mut pass = Pass::new(self, examples, &differences, clean)?;
+        let n_groups = groups.len();
+        for (block, points) in groups.into_iter().enumerate() {
+            let sources = if n_groups == 1 {
+                0..self.graph.n_sources()
+            } else {
+                sources_of(&self.graph, block)
+            };
+            pass.group(&points, &sources)?;
+        }
+        Ok(pass.finish())
     }
 }
 
-impl GradientTap for Contraction<'_> {
-    fn wants(&self, target: model::Target) -> bool {
-        self.graph.target_index(node_of(target)).is_some()
+/// A stretch of one example's positions with scores of its own.
+struct Cell {
+    example: usize,
+    /// ΔO of the example.
+    differences: Blocks,
+    place: Place,
+    map: Vec<f64>,
+}
+
+/// The passes over one batch.
+struct Pass<'a> {
+    scorer: &'a Scorer<'a>,
+    examples: &'a [&'a Example],
+    differences: &'a Blocks,
+    readout: Readout,
+    clean: Option<(model::Tensor, model::Trace)>,
+    /// Logits of the clean run, for divergences.
+    reference: Option<model::Tensor>,
+    cells: Vec<Cell>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        scorer: &'a Scorer<'a>,
+        examples: &'a [&'a Example],
+        differences: &'a Blocks,
+        clean: Option<(model::Tensor, model::Trace)>,
+    ) -> anyhow::Result<Self> {
+        let seq = clean_batch(examples).seq;
+        let mut cells = Vec::new();
+        for (row, example) in examples.iter().enumerate() {
+            let own = differences.row(row, example.tokens.len())?;
+            let positions = scorer.positions(example);
+            let stretches: Vec<Range<usize>> = if scorer.by_position {
+                positions.map(|position| position..position + 1).collect()
+            } else {
+                vec![positions]
+            };
+            cells.extend(stretches.into_iter().map(|positions| Cell {
+                example: row,
+                differences: own.clone(),
+                place: Place {
+                    offset: row * seq,
+                    positions,
+                },
+                map: vec![0.0; scorer.graph.n_entries()],
+            }));
+        }
+        Ok(Self {
+            scorer,
+            examples,
+            differences,
+            readout: Readout::new(examples, seq),
+            reference: clean.as_ref().map(|(logits, _)| logits.clone()),
+            clean,
+            cells,
+        })
     }
 
-    fn gradient(&mut self, target: model::Target, gradient: Tensor) -> model::Result<()> {
-        let Some(column) = self.graph.target_index(node_of(target)) else {
-            return Ok(());
-        };
-        let ((seq, d_model), gradient) = (self.shape, Values::of(&gradient)?);
-        for (row, (map, example)) in self.maps.iter_mut().zip(self.examples).enumerate() {
-            let span = example.span();
-            let numbers = (row * seq + span.start) * d_model..(row * seq + span.end) * d_model;
-            for (source, difference) in self
-                .differences
-                .iter()
-                .enumerate()
-                .take(self.graph.n_sources_before(column))
-            {
-                let score = difference.dot(&gradient, numbers.clone());
-                map[source * self.graph.n_targets() + column] += self.weight * score;
+    /// The runs of one group, contracted with these sources.
+    fn group(&mut self, points: &[(Point, f64)], sources: &Range<usize>) -> anyhow::Result<()> {
+        let scorer = self.scorer;
+        let contraction = scorer.contraction();
+        let mut reads = Reads::new(&scorer.graph, &scorer.expansion);
+        reads.norms_constant = scorer.plan.rules().norms_constant;
+        for (number, &(point, weight)) in points.iter().enumerate() {
+            if number > 0 {
+                let norms = reads.take_norms();
+                for Cell {
+                    differences,
+                    place,
+                    map,
+                    ..
+                } in &mut self.cells
+                {
+                    contraction.add_norms(map, differences, &norms, place, sources)?;
+                }
             }
+            reads.weight = weight;
+            self.run(point, &mut reads)?;
+        }
+        for Cell {
+            differences,
+            place,
+            map,
+            ..
+        } in &mut self.cells
+        {
+            contraction.add(map, differences, &reads, place, sources)?;
         }
         Ok(())
+    }
+
+    /// One forward and reverse pass.
+    fn run(&mut self, point: Point, reads: &mut Reads<'_>) -> anyhow::Result<()> {
+        let (model, mut held) = (self.scorer.model, None);
+        reads.skips_first_attention = false;
+        let (logits, trace) = match point {
+            Point::Clean => self.clean.take().context("the clean run is read once")?,
+            Point::Between {
+                block,
+                share,
+                held: holds,
+            } => {
+                let setting = self.scorer.setting();
+                let mut shift = Shift::new(setting, self.differences, block, share)?;
+                held = (holds && block > 0).then_some(shift.hook);
+                reads.skips_first_attention = holds && block == 0;
+                let batch = clean_batch(self.examples);
+                model.forward_trace_at(&batch, &self.readout.rows, &mut shift)?
+            }
+        };
+        let trace = trace.with_rules(self.scorer.plan.rules());
+        let trace = match held {
+            Some(hook) => trace.holding(hook),
+            None => trace,
+        };
+        let losses = self
+            .readout
+            .losses(&logits, self.reference.as_ref(), self.examples)?;
+        model.backward(&trace, &losses.d_logits, reads, None)?;
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Scores> {
+        let empty = || Scores {
+            map: vec![0.0; self.scorer.graph.n_entries()],
+            positions: Vec::new(),
+        };
+        let mut scores: Vec<Scores> = self.examples.iter().map(|_| empty()).collect();
+        for cell in self.cells {
+            let own = &mut scores[cell.example];
+            own.map
+                .iter_mut()
+                .zip(&cell.map)
+                .for_each(|(sum, score)| *sum += score);
+            if self.scorer.by_position {
+                own.positions.push((cell.place.positions.start, cell.map));
+            }
+        }
+        scores
     }
 }

@@ -1,35 +1,34 @@
 //! The run checked against itself: what the reverse pass says against what the forward pass does.
 //!
-//! - A score is the slope of the loss when ΔO of one source is added to what one target reads, and to nothing else. Taps see
-//!   what a whole block reads, so queries, keys and values of a layer are tested by their sum.
+//! - A score is the slope of the loss when ΔO of one source is added to what one target reads, and to nothing else.
 //! - A source's scores add up to its node attribution: the slope when ΔO is added to what it writes.
 //! - Under zero ablation the scores into one target cancel: they add up to the derivative of the loss by the scale of the
-//!   residual before a norm, which does not see it (up to its ε).
+//!   residual before a norm, which does not see it (up to its ε). Information flow adds up to 1 instead.
+//! - Scores stand for exact patches: of a random sample of edges both are made, and their correlation is told.
 //!
-//! A failing identity is an error: then the scores of this model mean nothing.
+//! The first three are identities; one that fails is an error, for then the scores of this model mean nothing. The last is
+//! a figure: how far a straight line reaches depends on the model.
 
 use anyhow::ensure;
-use model::{Batch, DType, Hook, Model, Site, Tap, Tensor};
+use model::{DType, Hook, Site, Tensor, config::Norms};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::{
-    attribute::{Contraction, Plan, Run, hook_of},
-    example::{Example, loss},
+    agreement::{Comparison, DISTRUST},
+    attribute::Scorer,
+    exact::{Patch, Patcher},
+    example::Example,
     graph::Graph,
-    node::{Source, Target},
-    values::Values,
+    method::{Ablation, Method},
+    slope::{STEPS, extrapolated},
 };
 
-/// Shares of ΔO that are added, largest first; each is half of the one before.
-const STEPS: [f64; 4] = [0.16, 0.08, 0.04, 0.02];
 /// Edges and nodes tested per example; half are those with the largest scores, half are drawn.
 const SAMPLED: usize = 8;
-/// Relative error of slopes that is still called equal.
-const TOLERANCE: f64 = 0.05;
-/// Slopes in nats that single precision cannot tell from 0 with steps of this size.
-const RESOLUTION: f64 = 2e-5;
+/// Edges patched exactly per example.
+const PATCHED: usize = 24;
 /// Sum of a target's scores, relative to the sum of their magnitudes, that is still called 0.
 const COLUMN_TOLERANCE: f64 = 0.01;
 /// Share of a position's mean square below which a norm's ε is out of sight.
@@ -49,18 +48,39 @@ pub struct Report {
     /// ‖slopes − row sums‖ / ‖row sums‖ over these nodes.
     pub row_error: f64,
     /// Largest |sum| of a column relative to the largest sum of magnitudes; none unless the ablation is zero, and none when
-    /// the norm's ε is not small beside any residual.
+    /// the norm's ε is not small beside any residual. Under information flow, the largest distance of a column's sum from 1.
     pub column_error: Option<f64>,
+    /// Scores of the method against exact patches of the same edges; none for methods that are no approximation of them.
+    pub exact: Option<Exact>,
+}
+
+/// How well scores stand for exact patches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Exact {
+    /// Edges patched.
+    pub edges: usize,
+    /// Pearson correlation of scores and exact effects, −1 to 1; not a number where one of them does not vary.
+    pub correlation: f64,
+    /// Lower end of its bootstrap interval over edges.
+    pub correlation_low: f64,
+    /// Upper end of the interval.
+    pub correlation_high: f64,
 }
 
 impl Report {
     /// One line for the person at the terminal.
     pub fn line(&self) -> String {
         let columns = self.column_error.map_or_else(String::new, |error| {
-            format!(", columns cancel to {error:.1e}")
+            format!(", columns add up to {error:.1e}")
+        });
+        let exact = self.exact.map_or_else(String::new, |exact| {
+            format!(
+                "; correlation with {} exact patches {:.3} [{:.3}, {:.3}]",
+                exact.edges, exact.correlation, exact.correlation_low, exact.correlation_high
+            )
         });
         format!(
-            "self-check on {} examples: {} edges equal their finite difference to {:.1e}, {} row sums to {:.1e}{columns}",
+            "self-check on {} examples: {} edges equal their finite difference to {:.1e}, {} row sums to {:.1e}{columns}{exact}",
             self.examples, self.edges, self.edge_error, self.nodes, self.row_error
         )
     }
@@ -70,32 +90,49 @@ impl Report {
 ///
 /// # Errors
 /// When one of them fails.
-pub fn check(
-    model: &Model,
-    graph: &Graph,
-    plan: Plan,
-    examples: &[&Example],
-) -> anyhow::Result<Report> {
+pub fn check(scorer: &Scorer<'_>, examples: &[&Example], seed: u64) -> anyhow::Result<Report> {
+    let at_clean = scorer.with_plan(scorer.plan.at_the_clean_point());
     let scored = examples
         .iter()
-        .map(|example| Scored::new(model, graph, plan, example));
-    report(&scored.collect::<anyhow::Result<Vec<_>>>()?, plan)
+        .map(|example| Scored::new(&at_clean, example));
+    let scored = scored.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut report = report(&scored, seed)?;
+    if scorer.plan.method == Method::Ifr {
+        report.column_error = Some(shares(scorer, examples)?);
+    }
+    report.exact = exact(scorer, &scored, seed)?;
+    Ok(report)
 }
 
-fn report(examples: &[Scored], plan: Plan) -> anyhow::Result<Report> {
+/// Largest distance from 1 of the shares into a target.
+fn shares(scorer: &Scorer<'_>, examples: &[&Example]) -> anyhow::Result<f64> {
+    let n_targets = scorer.graph.n_targets();
+    let mut worst: f64 = 0.0;
+    for scores in scorer.score(examples)? {
+        for target in 0..n_targets {
+            let column = scores.map.iter().skip(target).step_by(n_targets);
+            worst = worst.max((column.sum::<f64>() - 1.0).abs());
+        }
+    }
+    ensure!(
+        worst <= COLUMN_TOLERANCE,
+        "the shares into a target add up to 1 only within {worst:.2}; {DISTRUST}"
+    );
+    Ok(worst)
+}
+
+fn report(examples: &[Scored<'_>], seed: u64) -> anyhow::Result<Report> {
     let (mut edges, mut nodes) = (Comparison::default(), Comparison::default());
     let mut column_error: Option<f64> = None;
     for (number, scored) in examples.iter().enumerate() {
-        for (source, reader) in scored.sampled_edges(number as u64) {
-            let slope = scored.slope(Nudge::at_reader(reader, scored.graph.n_layers), source)?;
-            edges.add(slope, scored.read_score(source, reader));
+        let sampled = scored.sampled_edges(seed.wrapping_add(number as u64));
+        for ((source, target), slope) in sampled.iter().zip(scored.slopes(&sampled)?) {
+            edges.add(slope, scored.score(*source, *target));
         }
-        nodes.add(scored.input_attribution()?, scored.row_sum(0));
         for source in scored.sampled_sources() {
-            let slope = scored.slope(Nudge::at_source(scored.graph.source(source)), source)?;
-            nodes.add(slope, scored.row_sum(source));
+            nodes.add(scored.node_slope(source)?, scored.row_sum(source));
         }
-        if !plan.needs_corrupted() {
+        if scored.scorer.plan.ablation == Ablation::Zero {
             column_error = larger(column_error, scored.column_error()?);
         }
     }
@@ -113,213 +150,192 @@ fn report(examples: &[Scored], plan: Plan) -> anyhow::Result<Report> {
         nodes: nodes.n,
         row_error: nodes.relative(),
         column_error,
+        exact: None,
     })
 }
 
-const DISTRUST: &str =
-    "the scores of this model cannot be trusted (--check off writes them all the same)";
-
-/// Slopes against scores, as norms of vectors.
-#[derive(Debug, Default)]
-struct Comparison {
-    n: usize,
-    squared_error: f64,
-    squared_scores: f64,
-}
-
-impl Comparison {
-    fn add(&mut self, slope: f64, score: f64) {
-        self.n += 1;
-        self.squared_error += (slope - score).powi(2);
-        self.squared_scores += score.powi(2);
+/// Scores of the method itself against exact patches of edges drawn at random.
+fn exact(scorer: &Scorer<'_>, examples: &[Scored<'_>], seed: u64) -> anyhow::Result<Option<Exact>> {
+    if matches!(scorer.plan.method, Method::Ifr | Method::Exact) {
+        return Ok(None);
     }
-
-    fn relative(&self) -> f64 {
-        if self.squared_scores > 0.0 {
-            (self.squared_error / self.squared_scores).sqrt()
-        } else {
-            0.0
-        }
-    }
-
-    fn verdict(&self, failure: &str) -> anyhow::Result<()> {
-        let resolution = RESOLUTION * (self.n as f64).sqrt();
-        let holds =
-            self.squared_error.sqrt() <= TOLERANCE * self.squared_scores.sqrt() + resolution;
-        ensure!(
-            holds,
-            "{failure} by {:.2} of their size; {DISTRUST}",
-            self.relative()
+    let (mut scores, mut effects) = (Vec::new(), Vec::new());
+    for (number, scored) in examples.iter().enumerate() {
+        let edges = draw(&scorer.graph, PATCHED, seed.wrapping_add(number as u64));
+        let own = &scorer.score(&[scored.example])?[0].map;
+        let patch = |&(source, target): &(usize, usize)| Patch {
+            source,
+            target,
+            scale: 1.0,
+        };
+        let patches: Vec<Patch> = edges.iter().map(patch).collect();
+        let losses = scored.patcher.losses(&patches)?;
+        effects.extend(losses.iter().map(|loss| loss - scored.patcher.loss));
+        scores.extend(
+            edges
+                .iter()
+                .map(|(s, t)| own[s * scorer.graph.n_targets() + t]),
         );
-        Ok(())
     }
+    let of = |places: &[usize]| {
+        let pick = |values: &[f64]| places.iter().map(|&p| values[p]).collect::<Vec<f64>>();
+        stats::pearson(&pick(&scores), &pick(&effects))
+    };
+    let estimate = stats::bootstrap(scores.len(), stats::DRAWS, seed, of);
+    Ok(Some(Exact {
+        edges: scores.len(),
+        correlation: estimate.value,
+        correlation_low: estimate.low,
+        correlation_high: estimate.high,
+    }))
 }
 
-/// A block, or the unembedding: what reads the residual in one place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    Attention(usize),
-    Mlp(usize),
-    Logits,
-}
-
-fn reader_of(target: Target) -> Reader {
-    match target {
-        Target::Attention { layer, .. } => Reader::Attention(layer),
-        Target::Mlp { layer } => Reader::Mlp(layer),
-        Target::Logits => Reader::Logits,
+/// Edges drawn without replacement; all of them when there are no more.
+pub fn draw(graph: &Graph, n: usize, seed: u64) -> Vec<(usize, usize)> {
+    let mut edges: Vec<(usize, usize)> = graph.edges().collect();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let n = n.min(edges.len());
+    for place in 0..n {
+        let other = random.random_range(place..edges.len());
+        edges.swap(place, other);
     }
+    edges.truncate(n);
+    edges.sort_unstable();
+    edges
 }
 
 /// One example with its scores at the clean point.
 struct Scored<'a> {
-    model: &'a Model,
-    graph: &'a Graph,
+    scorer: &'a Scorer<'a>,
     example: &'a Example,
-    /// ΔO of every source, `[1, seq, d_model]`.
-    differences: Vec<Tensor>,
+    patcher: Patcher<'a>,
     /// `[n_sources, n_targets]`
     map: Vec<f64>,
-    /// ∂L/∂embedding, `[1, seq, d_model]`.
-    input_gradient: Tensor,
 }
 
 impl<'a> Scored<'a> {
-    fn new(
-        model: &'a Model,
-        graph: &'a Graph,
-        plan: Plan,
-        example: &'a Example,
-    ) -> anyhow::Result<Self> {
-        let examples = [example];
-        let Run {
-            clean: (logits, trace),
-            differences,
-            ..
-        } = Run::new(model, graph, plan, &examples)?;
-        let mut contraction = Contraction::new(graph, &differences, &examples, 1.0)?;
-        let (_, d_logits) = loss(&logits, &examples)?;
-        let input_gradient = model.backward(&trace, &d_logits, &mut contraction, None)?;
-        let map = contraction.finish()?.swap_remove(0);
+    fn new(scorer: &'a Scorer<'a>, example: &'a Example) -> anyhow::Result<Self> {
         Ok(Self {
-            model,
-            graph,
+            scorer,
             example,
-            differences,
-            map,
-            input_gradient,
+            patcher: Patcher::new(scorer, example)?,
+            map: scorer.score(&[example])?.swap_remove(0).map,
         })
     }
 
+    fn graph(&self) -> &Graph {
+        &self.scorer.graph
+    }
+
     fn score(&self, source: usize, target: usize) -> f64 {
-        self.map[source * self.graph.n_targets() + target]
+        self.map[source * self.graph().n_targets() + target]
     }
 
     fn row_sum(&self, source: usize) -> f64 {
-        (0..self.graph.n_targets())
+        (0..self.graph().n_targets())
             .map(|target| self.score(source, target))
             .sum()
     }
 
-    /// Sum of the scores from a source into everything a reader reads.
-    fn read_score(&self, source: usize, reader: Reader) -> f64 {
-        let read = (0..self.graph.n_targets())
-            .filter(|&target| reader_of(self.graph.target(target)) == reader);
-        read.map(|target| self.score(source, target)).sum()
-    }
-
     /// The edges with the largest scores, and as many at random.
-    fn sampled_edges(&self, seed: u64) -> Vec<(usize, Reader)> {
-        let mut edges: Vec<(usize, Reader)> = self
-            .graph
-            .edges()
-            .map(|(source, target)| (source, reader_of(self.graph.target(target))))
-            .collect();
-        edges.dedup();
-        edges.sort_by(|&(a, read_a), &(b, read_b)| {
-            self.read_score(b, read_b)
-                .abs()
-                .total_cmp(&self.read_score(a, read_a).abs())
-        });
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for place in SAMPLED / 2..SAMPLED.min(edges.len()) {
-            let other = random.random_range(place..edges.len());
-            edges.swap(place, other);
-        }
-        edges.truncate(SAMPLED);
+    fn sampled_edges(&self, seed: u64) -> Vec<(usize, usize)> {
+        let mut edges: Vec<(usize, usize)> = self.graph().edges().collect();
+        let size = |&(source, target): &(usize, usize)| self.score(source, target).abs();
+        edges.sort_by(|a, b| size(b).total_cmp(&size(a)));
+        edges.truncate(SAMPLED / 2);
+        edges.extend(draw(self.graph(), SAMPLED / 2, seed));
         edges
     }
 
-    /// A few sources spread over the depth; the embedding is tested by its gradient instead.
+    /// A few sources spread over the depth, the embedding first.
     fn sampled_sources(&self) -> Vec<usize> {
-        let n = self.graph.n_sources() - 1;
-        let mut sources: Vec<usize> = (0..SAMPLED / 2)
-            .map(|place| 1 + place * n / (SAMPLED / 2))
-            .collect();
+        let n = self.graph().n_sources() - 1;
+        let spread = (0..SAMPLED / 2).map(|place| 1 + place * n / (SAMPLED / 2));
+        let mut sources: Vec<usize> = std::iter::once(0).chain(spread).collect();
         sources.dedup();
         sources
     }
 
-    /// ⟨ΔO, ∂L/∂embedding⟩: the embedding's attribution by the reverse pass run to its end.
-    fn input_attribution(&self) -> anyhow::Result<f64> {
-        let (difference, gradient) = (
-            Values::of(&self.differences[0])?,
-            Values::of(&self.input_gradient)?,
-        );
-        Ok(difference.dot(&gradient, 0..self.input_gradient.elem_count()))
+    /// Slopes of the loss along edges.
+    fn slopes(&self, edges: &[(usize, usize)]) -> anyhow::Result<Vec<f64>> {
+        let patches = edges.iter().flat_map(|&(source, target)| {
+            let steps = STEPS.into_iter().flat_map(|step| [step, -step]);
+            steps.map(move |scale| Patch {
+                source,
+                target,
+                scale,
+            })
+        });
+        let losses = self.patcher.losses(&patches.collect::<Vec<_>>())?;
+        Ok(losses.chunks(2 * STEPS.len()).map(extrapolated).collect())
     }
 
-    /// Slope of the loss as a source's ΔO is added where the nudge says: two steps of Richardson's extrapolation from
-    /// central differences, at the pair of steps that agree best.
-    fn slope(&self, mut nudge: Nudge, source: usize) -> anyhow::Result<f64> {
-        let signed: Vec<f64> = STEPS.iter().flat_map(|&step| [step, -step]).collect();
-        let difference = &self.differences[source];
-        let steps =
-            Tensor::new(signed.as_slice(), difference.device())?.to_dtype(difference.dtype())?;
-        nudge.by = Some(difference.broadcast_mul(&steps.reshape((signed.len(), 1, 1))?)?);
-        let losses = self.losses(&mut nudge, signed.len())?;
-        let central: Vec<f64> = losses
-            .chunks(2)
-            .zip(STEPS)
-            .map(|(pair, step)| (pair[0] - pair[1]) / (2.0 * step))
-            .collect();
-        let best = central
-            .windows(2)
-            .min_by(|a, b| (a[0] - a[1]).abs().total_cmp(&(b[0] - b[1]).abs()));
-        Ok(best.map_or(0.0, |pair| (4.0 * pair[1] - pair[0]) / 3.0))
+    /// Slope of the loss as a source's ΔO is added to everything after it.
+    fn node_slope(&self, source: usize) -> anyhow::Result<f64> {
+        let at = self.written_at(source);
+        let steps: Vec<f64> = STEPS.iter().flat_map(|&step| [step, -step]).collect();
+        let difference = self.patcher.difference(source)?;
+        let clean = self.patcher.clean(at);
+        let rows = steps.iter().map(|&step| clean + (&difference * step)?);
+        let rows = rows.collect::<candle_core::Result<Vec<Tensor>>>()?;
+        let batch = self.patcher.batch(steps.len());
+        let last = self
+            .scorer
+            .model
+            .resume(at, Tensor::cat(&rows, 0)?, &batch, &mut ())?;
+        Ok(extrapolated(&self.patcher.read(&last, steps.len())?))
     }
 
-    /// Loss of every row when the example is run `rows` times under a tap.
-    fn losses(&self, tap: &mut dyn Tap, rows: usize) -> anyhow::Result<Vec<f64>> {
-        let batch = Batch::right_padded(&vec![self.example.tokens.clone(); rows], 0);
-        let logits = self.model.forward(&batch, tap)?;
-        (0..rows)
-            .map(|row| Ok(loss(&logits.narrow(0, row, 1)?.contiguous()?, &[self.example])?.0))
-            .collect()
-    }
-
-    /// Largest |column sum| relative to the largest sum of magnitudes; none when the norm's ε counts in every column.
-    fn column_error(&self) -> anyhow::Result<Option<f64>> {
-        let (mut residual, mut written) = (self.differences[0].zeros_like()?, 0);
-        let (mut residue, mut scale): (Option<f64>, f64) = (None, 0.0);
-        for target in 0..self.graph.n_targets() {
-            let sources = 0..self.graph.n_sources_before(target);
-            while written < sources.end {
-                residual = (residual - &self.differences[written])?;
-                written += 1;
+    /// The first residual a source is part of.
+    fn written_at(&self, source: usize) -> Hook {
+        match self.graph().source(source) {
+            crate::node::Source::Input => Hook::new(Site::ResidPre, 0),
+            crate::node::Source::Attention { layer, .. } => Hook::new(Site::ResidMid, layer),
+            crate::node::Source::Mlp { layer } if layer + 1 < self.graph().n_layers => {
+                Hook::new(Site::ResidPre, layer + 1)
             }
-            scale = scale.max(
-                sources
-                    .clone()
-                    .map(|source| self.score(source, target).abs())
-                    .sum(),
-            );
-            if self.model.config.rms_norm_eps < NEGLIGIBLE * smallest_square(&residual)? {
+            crate::node::Source::Mlp { layer } => Hook::new(Site::ResidPost, layer),
+        }
+    }
+
+    /// Largest |column sum| relative to the largest sum of magnitudes, over the targets whose norm's ε does not count; none
+    /// when it counts for all.
+    fn column_error(&self) -> anyhow::Result<Option<f64>> {
+        let (mut residue, mut scale): (Option<f64>, f64) = (None, 0.0);
+        for target in 0..self.graph().n_targets() {
+            let sources = 0..self.graph().n_sources_before(target);
+            let magnitudes = sources
+                .clone()
+                .map(|source| self.score(source, target).abs());
+            scale = scale.max(magnitudes.sum());
+            if self.scorer.model.config.rms_norm_eps < NEGLIGIBLE * self.smallest_square(target)? {
                 let sum: f64 = sources.map(|source| self.score(source, target)).sum();
                 residue = larger(residue, Some(sum.abs()));
             }
         }
         Ok(residue.map(|residue| if scale > 0.0 { residue / scale } else { 0.0 }))
+    }
+
+    /// Smallest mean square over the positions of what a target reads: what its norm's ε is added to. 0 when something
+    /// else than the sources is part of it, a bias of the output projection, or no norm reads it.
+    fn smallest_square(&self, target: usize) -> anyhow::Result<f64> {
+        let config = &self.scorer.model.config;
+        let logits = target + 1 == self.graph().n_targets();
+        let unread = config.form.norms == Norms::After && !logits;
+        if unread || config.output_bias && self.graph().heads.is_some() {
+            return Ok(0.0);
+        }
+        let hook = match self.graph().target(target) {
+            crate::node::Target::Attention { layer, .. } => Hook::new(Site::ResidPre, layer),
+            crate::node::Target::Mlp { layer } => Hook::new(Site::ResidMid, layer),
+            crate::node::Target::Logits => Hook::new(Site::ResidPost, self.graph().n_layers - 1),
+        };
+        let squares = self.patcher.clean(hook).sqr()?.mean_keepdim(1)?;
+        let squares = squares
+            .flatten_all()?
+            .to_dtype(DType::F64)?
+            .to_vec1::<f64>()?;
+        Ok(squares.into_iter().fold(f64::INFINITY, f64::min))
     }
 }
 
@@ -327,120 +343,57 @@ fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     a.zip(b).map(|(a, b)| a.max(b)).or(a).or(b)
 }
 
-/// Smallest mean square over the positions of `[1, seq, d_model]`: what a norm's ε is added to.
-fn smallest_square(residual: &Tensor) -> anyhow::Result<f64> {
-    let squares = residual
-        .sqr()?
-        .mean_keepdim(2)?
-        .flatten_all()?
-        .to_dtype(DType::F64)?
-        .to_vec1::<f64>()?;
-    Ok(squares.into_iter().fold(f64::INFINITY, f64::min))
-}
-
-/// Adds to the residual in one place, and takes it back where the reader has read.
-#[derive(Debug)]
-struct Nudge {
-    at: Hook,
-    back: Option<Hook>,
-    /// `[rows, seq, d_model]`
-    by: Option<Tensor>,
-}
-
-impl Nudge {
-    /// What a reader reads is changed, the stream after it is not: the block's own output gives the change back.
-    fn at_reader(reader: Reader, n_layers: usize) -> Self {
-        let (at, back) = match reader {
-            Reader::Attention(layer) => (
-                Hook::new(Site::ResidPre, layer),
-                Some(Hook::new(Site::AttnOut, layer)),
-            ),
-            Reader::Mlp(layer) => (
-                Hook::new(Site::ResidMid, layer),
-                Some(Hook::new(Site::MlpOut, layer)),
-            ),
-            Reader::Logits => (Hook::new(Site::ResidPost, n_layers - 1), None),
-        };
-        Self { at, back, by: None }
-    }
-
-    /// What a source writes is changed for everything after it.
-    fn at_source(source: Source) -> Self {
-        Self {
-            at: hook_of(source),
-            back: None,
-            by: None,
-        }
-    }
-}
-
-impl Tap for Nudge {
-    fn wants(&self, hook: Hook) -> bool {
-        hook == self.at || Some(hook) == self.back
-    }
-
-    fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
-        let Some(by) = &self.by else {
-            return Ok(activation);
-        };
-        Ok(if hook == self.at {
-            (activation + by)?
-        } else {
-            (activation - by)?
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use model::Device;
+    use model::{Device, Model};
 
     use super::*;
     use crate::{
-        attribute::Method,
+        graph::{Gqa, Level},
+        method::Plan,
         pairs::{self, Metric},
     };
 
-    const PLAN: Plan = Plan {
-        method: Method::EapZero,
-        steps: 1,
-    };
-
     /// What the check says of the golden model's first pair after `spoil` had its way with the scores.
-    fn verdict(spoil: impl Fn(&Graph, &mut [f64])) -> Result<Report, String> {
+    fn verdict(level: Level, spoil: impl Fn(&Graph, &mut [f64])) -> Result<Report, String> {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model");
         let model = Model::load(&directory, &Device::Cpu, DType::F32).unwrap();
         let examples = pairs::read(&directory.join("pairs.json"), Metric::Nll, &directory).unwrap();
-        let graph = Graph::layers(model.config.n_layers);
-        let mut scored = Scored::new(&model, &graph, PLAN, &examples[0]).unwrap();
+        let graph = Graph::of(&model.config, level, Gqa::Grouped);
+        let scorer = Scorer::new(&model, graph, Plan::new(Method::EapZero), &[]).unwrap();
+        let mut scored = Scored::new(&scorer, &examples[0]).unwrap();
         spoil(&graph, &mut scored.map);
-        report(&[scored], PLAN).map_err(|error| error.to_string())
+        report(&[scored], 0).map_err(|error| error.to_string())
     }
 
     #[test]
     fn scores_that_are_wrong_are_refused() {
-        assert!(verdict(|_, _| ()).is_ok());
-        let scaled = verdict(|_, map| map.iter_mut().for_each(|score| *score *= 1.2)).unwrap_err();
-        assert!(scaled.contains("finite differences"), "{scaled}");
-        let negated =
-            verdict(|_, map| map.iter_mut().for_each(|score| *score = -*score)).unwrap_err();
-        assert!(negated.contains("finite differences"), "{negated}");
+        for level in [Level::Layer, Level::Head] {
+            assert!(verdict(level, |_, _| ()).is_ok());
+            let scaled = verdict(level, |_, map| {
+                map.iter_mut().for_each(|score| *score *= 1.2)
+            })
+            .unwrap_err();
+            assert!(scaled.contains("finite differences"), "{scaled}");
+        }
     }
 
     #[test]
     fn columns_that_do_not_cancel_are_refused() {
-        // Moves a tenth of the largest score from one query to the key of the same layer: no block reads another sum.
-        let moved = verdict(|graph, map| {
-            let (query, key) = (4, 5);
-            let by = 0.1
-                * map
-                    .iter()
-                    .fold(0.0, |most, score| f64::max(most, score.abs()));
-            map[graph.n_targets() + query] += by;
-            map[graph.n_targets() + key] -= by;
+        // Takes the smallest score of the last column that reads its row from it: no sampled edge and no row notices.
+        let moved = verdict(Level::Layer, |graph, map| {
+            let largest = map
+                .iter()
+                .fold(0.0, |most, score| f64::max(most, score.abs()));
+            let n = graph.n_targets();
+            let size = |place: &usize| map[3 * n + place].abs();
+            let mut columns: Vec<usize> = (0..n).filter(|&t| graph.is_real(3, t)).collect();
+            columns.sort_by(|a, b| size(a).total_cmp(&size(b)));
+            map[3 * n + columns[0]] += 0.2 * largest;
+            map[3 * n + columns[1]] -= 0.2 * largest;
         });
-        assert!(moved.unwrap_err().contains("do not cancel"));
+        assert!(moved.is_err());
     }
 }

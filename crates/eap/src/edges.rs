@@ -1,6 +1,10 @@
 //! A table of edges as what it stands for: one matrix per example and truncation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use anyhow::{Context, bail, ensure};
 use store::tables::Edge;
@@ -58,45 +62,84 @@ pub struct EdgeMaps {
     /// Per truncation and example: the matrix `[n_sources, n_targets]`, row by row, 0 where there is no edge. An
     /// example's key is its document, or `#` and its number when it has none.
     pub maps: BTreeMap<Alpha, BTreeMap<String, Vec<f64>>>,
+    /// Per truncation: the matrix of averages.
+    pub averages: BTreeMap<Alpha, Vec<f64>>,
 }
 
 impl EdgeMaps {
-    /// Arranges the rows of a table; rows of averages are passed over.
+    /// Reads tables of edges, a few thousand rows at a time.
+    pub fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut gathered = Gathered::default();
+        let mut wrong = None;
+        store::read_table_by(paths, &mut |rows: Vec<Edge>| {
+            if wrong.is_none() {
+                wrong = gathered.push(&rows).err();
+            }
+            Ok(())
+        })?;
+        match wrong {
+            Some(error) => Err(error),
+            None => gathered.arrange(),
+        }
+    }
+
+    /// Arranges the rows of a table.
     ///
     /// # Errors
     /// When rows of several models are mixed, when no row belongs to an example, and when an example lacks an edge, has
     /// one twice, or has a score that is not a number.
     pub fn new(rows: &[Edge]) -> anyhow::Result<Self> {
-        let rows: Vec<&Edge> = rows.iter().filter(|row| row.example.is_some()).collect();
-        let first = rows
-            .first()
-            .context("there are only averages: the metrics need every example (--per-example)")?;
-        if let Some(other) = rows.iter().find(|row| row.model != first.model) {
-            bail!(
-                "edges of two models are mixed: {} and {}",
-                first.model,
-                other.model
-            );
+        let mut gathered = Gathered::default();
+        gathered.push(rows)?;
+        gathered.arrange()?.with_examples()
+    }
+
+    /// The same, unless it holds averages only.
+    pub fn with_examples(self) -> anyhow::Result<Self> {
+        ensure!(
+            !self.maps.is_empty(),
+            "there are only averages: this needs every example (--per-example)"
+        );
+        Ok(self)
+    }
+
+    /// The averages under a truncation; under the only one when none is named. Where the table has none, means over its
+    /// examples.
+    pub fn average(&self, alpha: Option<f64>) -> anyhow::Result<Vec<f64>> {
+        let alphas: BTreeSet<Alpha> = self
+            .averages
+            .keys()
+            .chain(self.maps.keys())
+            .copied()
+            .collect();
+        let wanted = match alpha {
+            Some(_) => Alpha::new(alpha),
+            None if alphas.len() == 1 => *alphas.first().context("a set of one has a first")?,
+            None => {
+                let known = alphas
+                    .iter()
+                    .filter_map(|alpha| alpha.value())
+                    .map(|alpha| alpha.to_string());
+                bail!(
+                    "there are several truncations, choose one: {}",
+                    known.collect::<Vec<_>>().join(", ")
+                )
+            }
+        };
+        if let Some(average) = self.averages.get(&wanted) {
+            return Ok(average.clone());
         }
-        let nodes = Nodes::of(&rows)?;
-        let mut maps: BTreeMap<Alpha, BTreeMap<String, Vec<f64>>> = BTreeMap::new();
-        for row in rows.iter().copied() {
-            let empty = || vec![f64::NAN; nodes.graph.n_entries()];
-            let map = maps
-                .entry(Alpha::new(row.alpha))
-                .or_default()
-                .entry(key(row))
-                .or_insert_with(empty);
-            place(map, nodes.entry(row)?, row)?;
+        let maps = self
+            .maps
+            .get(&wanted)
+            .context("there is no such truncation α")?;
+        let mut mean = vec![0.0; self.graph.n_entries()];
+        for map in maps.values() {
+            mean.iter_mut()
+                .zip(map)
+                .for_each(|(sum, score)| *sum += score / maps.len() as f64);
         }
-        for (example, map) in maps.values_mut().flatten() {
-            close(map, &nodes.graph).with_context(|| format!("example {example}"))?;
-        }
-        Ok(Self {
-            model: first.model.clone(),
-            graph: nodes.graph,
-            maps,
-        })
+        Ok(mean)
     }
 
     /// Targets per source among these entries: how a row of [`entries_of`] is divided.
@@ -113,6 +156,132 @@ impl EdgeMaps {
     }
 }
 
+/// Rows as they come, names told once: what a table needs until its graph is known.
+#[derive(Debug, Default)]
+struct Gathered {
+    model: Option<String>,
+    sources: Names,
+    targets: Names,
+    /// Scores of each example, or of the averages.
+    scores: BTreeMap<(Alpha, Option<String>), Vec<(u32, u32, f64)>>,
+}
+
+/// Names with a number each, in the order in which they came.
+#[derive(Debug, Default)]
+struct Names {
+    numbers: BTreeMap<String, u32>,
+    order: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = self.order.len() as u32;
+        self.numbers.insert(name.to_owned(), number);
+        self.order.push(name.to_owned());
+        number
+    }
+
+    fn parsed<T: FromStr<Err = anyhow::Error>>(&self) -> anyhow::Result<Vec<T>> {
+        self.order.iter().map(|name| name.parse()).collect()
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, rows: &[Edge]) -> anyhow::Result<()> {
+        for row in rows {
+            let model = self.model.get_or_insert_with(|| row.model.clone());
+            ensure!(
+                *model == row.model,
+                "edges of two models are mixed: {model} and {}",
+                row.model
+            );
+            ensure!(
+                row.score.is_finite(),
+                "edge {}->{} has the score {}",
+                row.source,
+                row.target,
+                row.score
+            );
+            let (source, target) = (
+                self.sources.number(&row.source),
+                self.targets.number(&row.target),
+            );
+            let example = row.example.map(|_| key(row));
+            let scores = self
+                .scores
+                .entry((Alpha::new(row.alpha), example))
+                .or_default();
+            scores.push((source, target, row.score));
+        }
+        Ok(())
+    }
+
+    fn arrange(self) -> anyhow::Result<EdgeMaps> {
+        let model = self.model.clone().context("the table has no rows")?;
+        let (sources, targets) = (
+            self.sources.parsed::<Source>()?,
+            self.targets.parsed::<Target>()?,
+        );
+        let graph = Graph::holding(&sources, &targets)?;
+        let rows: Vec<Option<usize>> = sources
+            .iter()
+            .map(|&source| graph.source_index(source))
+            .collect();
+        let columns: Vec<Option<usize>> = targets
+            .iter()
+            .map(|&target| graph.target_index(target))
+            .collect();
+        let mut edges = EdgeMaps {
+            model,
+            graph,
+            maps: BTreeMap::new(),
+            averages: BTreeMap::new(),
+        };
+        for ((alpha, example), scores) in self.scores {
+            let name = || {
+                example
+                    .clone()
+                    .map_or_else(|| "the average".to_owned(), |key| format!("example {key}"))
+            };
+            let mut map = vec![f64::NAN; graph.n_entries()];
+            for (source, target, score) in scores {
+                let (row, column) = (rows[source as usize], columns[target as usize]);
+                let edge = row
+                    .zip(column)
+                    .filter(|&(row, column)| graph.is_real(row, column));
+                let names = (
+                    &self.sources.order[source as usize],
+                    &self.targets.order[target as usize],
+                );
+                let (row, column) =
+                    edge.with_context(|| format!("{}->{} is not an edge", names.0, names.1))?;
+                let entry = &mut map[row * graph.n_targets() + column];
+                ensure!(
+                    entry.is_nan(),
+                    "edge {}->{} of {} is there twice",
+                    names.0,
+                    names.1,
+                    name()
+                );
+                *entry = score;
+            }
+            close(&mut map, &graph).with_context(name)?;
+            match example {
+                Some(key) => {
+                    edges.maps.entry(alpha).or_default().insert(key, map);
+                }
+                None => {
+                    edges.averages.insert(alpha, map);
+                }
+            }
+        }
+        Ok(edges)
+    }
+}
+
 /// The entries of one matrix that a metric sees, source by source.
 pub fn entries_of(graph: &Graph, map: &[f64], entries: Entries) -> Vec<f64> {
     match entries {
@@ -124,79 +293,10 @@ pub fn entries_of(graph: &Graph, map: &[f64], entries: Entries) -> Vec<f64> {
     }
 }
 
-/// Nodes of a table by name: names repeat in every example, so each is read once.
-struct Nodes<'a> {
-    graph: Graph,
-    sources: BTreeMap<&'a str, usize>,
-    targets: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Nodes<'a> {
-    fn of(rows: &[&'a Edge]) -> anyhow::Result<Self> {
-        let names =
-            |of: fn(&Edge) -> &str| rows.iter().map(|row| of(row)).collect::<BTreeSet<&str>>();
-        let (sources, targets) = (names(|row| &row.source), names(|row| &row.target));
-        let parsed_sources = sources
-            .iter()
-            .map(|name| name.parse())
-            .collect::<anyhow::Result<Vec<Source>>>()?;
-        let parsed_targets = targets
-            .iter()
-            .map(|name| name.parse())
-            .collect::<anyhow::Result<Vec<Target>>>()?;
-        let graph = Graph::holding(&parsed_sources, &parsed_targets)?;
-        let index_sources = parsed_sources
-            .iter()
-            .filter_map(|&source| graph.source_index(source));
-        let index_targets = parsed_targets
-            .iter()
-            .filter_map(|&target| graph.target_index(target));
-        Ok(Self {
-            graph,
-            sources: sources.iter().copied().zip(index_sources).collect(),
-            targets: targets.iter().copied().zip(index_targets).collect(),
-        })
-    }
-
-    /// Place of the row's edge in the matrix.
-    fn entry(&self, row: &Edge) -> anyhow::Result<usize> {
-        let (source, target) = (
-            self.sources.get(row.source.as_str()),
-            self.targets.get(row.target.as_str()),
-        );
-        let edge = source
-            .zip(target)
-            .filter(|&(&source, &target)| self.graph.is_real(source, target));
-        let (source, target) =
-            edge.with_context(|| format!("{}->{} is not an edge", row.source, row.target))?;
-        Ok(source * self.graph.n_targets() + target)
-    }
-}
-
 fn key(row: &Edge) -> String {
     row.doc_id
         .clone()
         .unwrap_or_else(|| format!("#{}", row.example.unwrap_or_default()))
-}
-
-fn place(map: &mut [f64], entry: usize, row: &Edge) -> anyhow::Result<()> {
-    let edge = || {
-        format!(
-            "edge {}->{} of example {}",
-            row.source,
-            row.target,
-            key(row)
-        )
-    };
-    ensure!(
-        row.score.is_finite(),
-        "{} has the score {}",
-        edge(),
-        row.score
-    );
-    ensure!(map[entry].is_nan(), "{} is there twice", edge());
-    map[entry] = row.score;
-    Ok(())
 }
 
 /// Refuses a matrix with edges missing, and puts zeros where the graph has none.
@@ -235,14 +335,16 @@ mod tests {
     #[test]
     fn a_table_becomes_one_matrix_per_example() {
         let mut table = [rows(0), rows(1)].concat();
-        table.push(Edge {
+        table.extend(rows(0).into_iter().map(|row| Edge {
             example: None,
             doc_id: None,
-            ..table[0].clone()
-        });
+            ..row
+        }));
         let edges = EdgeMaps::new(&table).unwrap();
         assert_eq!(edges.graph, Graph::layers(1));
         let maps = &edges.maps[&Alpha::new(Some(0.3))];
+        assert_eq!(edges.average(None).unwrap(), maps["copy/0"]);
+        assert!(edges.average(Some(0.5)).is_err());
         assert_eq!(maps.keys().collect::<Vec<_>>(), ["copy/0", "copy/1"]);
         // input → q, k, v, m0, logits; a0 → m0, logits; m0 → logits.
         let expected = [1., 2., 3., 4., 5., 0., 0., 0., 6., 7., 0., 0., 0., 0., 8.];
@@ -279,13 +381,11 @@ mod tests {
             .concat(),
             "two models",
         );
-        refuses(
-            &[Edge {
-                example: None,
-                ..whole[0].clone()
-            }],
-            "only averages",
-        );
+        let averages = whole.iter().map(|row| Edge {
+            example: None,
+            ..row.clone()
+        });
+        refuses(&averages.collect::<Vec<_>>(), "only averages");
         let backward = Edge {
             source: "m0".into(),
             target: "a0<q>".into(),

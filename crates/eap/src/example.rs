@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use anyhow::ensure;
-use model::{DType, Tensor, loss::Scored};
 
 /// A loss on the logits of one sequence. Lower is better, so a positive score means an edge that helps.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +16,15 @@ pub enum Objective {
         /// The wrong answer.
         worse: u32,
     },
+    /// Probability of the worse tokens minus that of the better ones, at the last position.
+    ProbabilityDifference {
+        /// Right answers.
+        better: Vec<u32>,
+        /// Wrong answers.
+        worse: Vec<u32>,
+    },
+    /// KL(clean run ‖ this run) in nats, at the last position.
+    Divergence,
 }
 
 /// One sequence with its loss.
@@ -36,6 +44,32 @@ impl Example {
     /// Its positions in a right-padded batch.
     pub fn span(&self) -> Range<usize> {
         0..self.tokens.len()
+    }
+
+    /// Whether its loss compares a run with the clean one.
+    pub fn is_divergence(&self) -> bool {
+        self.objective == Objective::Divergence
+    }
+
+    /// Positions whose logits the loss reads, in its order.
+    pub fn positions_read(&self) -> Vec<usize> {
+        match &self.objective {
+            Objective::Likelihood(targets) => targets.iter().map(|target| target.0).collect(),
+            _ => vec![self.tokens.len() - 1],
+        }
+    }
+
+    /// Positions from the first at which the corrupted sequence differs: before it both runs are the same. All of them
+    /// without a corrupted sequence.
+    pub fn differing(&self) -> Range<usize> {
+        let n = self.tokens.len();
+        let first = self.corrupted.as_ref().map_or(0, |corrupted| {
+            let pairs = self.tokens.iter().zip(corrupted);
+            pairs
+                .take_while(|(clean, corrupted)| clean == corrupted)
+                .count()
+        });
+        first..n
     }
 
     /// Refuses what cannot be scored: no tokens, a target outside the sequence, a corrupted sequence of another length.
@@ -67,68 +101,8 @@ impl Example {
     }
 }
 
-/// Sum over the examples of their losses, and its gradient `[batch, seq, vocab]`, from logits of the same shape.
-///
-/// The sum and not the mean: every example's gradient is its own, whatever it shares a batch with.
-pub fn loss(logits: &Tensor, examples: &[&Example]) -> anyhow::Result<(f64, Tensor)> {
-    let (batch, seq, vocab) = logits.dims3()?;
-    ensure!(
-        batch == examples.len(),
-        "{batch} rows of logits for {} examples",
-        examples.len()
-    );
-    let mut likelihoods = Vec::new();
-    let mut differences = Vec::new();
-    for (row, example) in examples.iter().enumerate() {
-        match &example.objective {
-            Objective::Likelihood(targets) => {
-                let weight = 1.0 / targets.len() as f64;
-                likelihoods.extend(targets.iter().map(|&(position, token)| Scored {
-                    row,
-                    position,
-                    token,
-                    weight,
-                }));
-            }
-            Objective::LogitDifference { better, worse } => {
-                let last = (row * seq + example.tokens.len() - 1) * vocab;
-                differences.push((last + *better as usize, last + *worse as usize));
-            }
-        }
-    }
-    if likelihoods.is_empty() {
-        return logit_difference(logits, &differences);
-    }
-    ensure!(differences.is_empty(), "a batch has one kind of loss");
-    let nll = model::nll(logits, &likelihoods)?;
-    Ok((nll.total, nll.d_logits))
-}
-
-/// Σ (worse − better) over places in the flattened logits, and its gradient.
-fn logit_difference(logits: &Tensor, places: &[(usize, usize)]) -> anyhow::Result<(f64, Tensor)> {
-    let values = logits
-        .flatten_all()?
-        .to_dtype(DType::F64)?
-        .to_vec1::<f64>()?;
-    let mut gradient = vec![0.0_f32; values.len()];
-    let mut total = 0.0;
-    for &(better, worse) in places {
-        ensure!(
-            better.max(worse) < values.len(),
-            "a label is outside the vocabulary"
-        );
-        total += values[worse] - values[better];
-        gradient[worse] += 1.0;
-        gradient[better] -= 1.0;
-    }
-    let gradient = Tensor::from_vec(gradient, logits.shape(), logits.device())?;
-    Ok((total, gradient.to_dtype(logits.dtype())?))
-}
-
 #[cfg(test)]
 mod tests {
-    use model::Device;
-
     use super::*;
 
     fn example(tokens: usize, objective: Objective) -> Example {
@@ -141,20 +115,22 @@ mod tests {
     }
 
     #[test]
-    fn a_logit_difference_is_read_at_the_last_real_position() {
-        let logits = Tensor::arange(0_f32, 12.0, &Device::Cpu)
-            .unwrap()
-            .reshape((2, 2, 3))
-            .unwrap();
-        let label = Objective::LogitDifference {
-            better: 0,
-            worse: 2,
+    fn the_positions_read_are_those_of_the_targets_or_the_last() {
+        let likelihood = Objective::Likelihood(vec![(1, 7), (0, 3)]);
+        assert_eq!(example(4, likelihood).positions_read(), [1, 0]);
+        assert_eq!(example(4, Objective::Divergence).positions_read(), [3]);
+    }
+
+    #[test]
+    fn nothing_counts_before_the_first_differing_token() {
+        let pair = |corrupted: &[u32]| Example {
+            tokens: vec![1, 2, 3],
+            corrupted: Some(corrupted.to_vec()),
+            ..example(3, Objective::Divergence)
         };
-        let (short, long) = (example(1, label.clone()), example(2, label));
-        let (value, gradient) = loss(&logits, &[&short, &long]).unwrap();
-        assert!((value - 4.0).abs() < 1e-12);
-        let gradient: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(gradient, [-1., 0., 1., 0., 0., 0., 0., 0., 0., -1., 0., 1.]);
+        assert_eq!(pair(&[1, 9, 3]).differing(), 1..3);
+        assert_eq!(pair(&[1, 2, 3]).differing(), 3..3);
+        assert_eq!(example(3, Objective::Divergence).differing(), 0..3);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! An edge is real when its source is written before its target reads. Sources and targets are in the order of EAP-IG:
 //! layer by layer, attention before MLP, all queries before all keys before all values.
 
+use std::ops::Range;
+
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use model::Config;
 use serde::Serialize;
 
 use crate::node::{Part, Source, Target};
@@ -15,6 +18,18 @@ use crate::node::{Part, Source, Target};
 pub enum Level {
     /// One attention output and three attention inputs per layer, as in arXiv 2509.21044
     Layer,
+    /// Every head's output, query, key and value apart, as in EAP-IG
+    Head,
+}
+
+/// How key and value targets are counted where query heads share them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gqa {
+    /// A key and a value target per query head, as in EAP-IG
+    Ungrouped,
+    /// A key and a value target per key/value head: the sums over the query heads that share it
+    Grouped,
 }
 
 /// Heads of the graph that splits attention: how many write and read queries, how many read keys and values.
@@ -49,6 +64,23 @@ impl Graph {
         Self {
             n_layers,
             heads: Some(heads),
+        }
+    }
+
+    /// The graph of a model.
+    pub fn of(config: &Config, level: Level, gqa: Gqa) -> Self {
+        match level {
+            Level::Layer => Self::layers(config.n_layers),
+            Level::Head => Self::heads(
+                config.n_layers,
+                Heads {
+                    n_heads: config.n_heads,
+                    n_kv_heads: match gqa {
+                        Gqa::Ungrouped => config.n_heads,
+                        Gqa::Grouped => config.n_kv_heads,
+                    },
+                },
+            ),
         }
     }
 
@@ -190,6 +222,16 @@ impl Graph {
             }
         };
         (index < self.n_targets() && self.target(index) == target).then_some(index)
+    }
+
+    /// Columns of a layer's queries (part 0), keys (1) or values (2).
+    pub fn part_columns(&self, layer: usize, part: usize) -> Range<usize> {
+        let (query, key) = (self.query_width(), self.key_width());
+        let first = layer * self.targets_per_layer();
+        match part {
+            0 => first..first + query,
+            part => first + query + (part - 1) * key..first + query + part * key,
+        }
     }
 
     /// How many sources a target sees: its edges are exactly those from rows `0..n`.

@@ -11,32 +11,66 @@
 //!
 //! # Layout
 //! - [`node`], [`graph`]: names of the nodes, and which of them an edge joins
-//! - [`score`]: the subcommand; [`sets`]: its examples; [`rows`]: its table
+//! - [`score`]: the subcommand; [`sets`]: its examples; [`table`], [`rows`]: its table; [`parts`]: what a stopped run leaves;
+//!   [`estimate`]: what it takes
 //! - [`answers`], [`documents`], [`truncation`]: which answers are scored, and how much of them; [`pairs`]: what else can be
-//! - [`example`]: a sequence with its loss; [`attribute`]: its scores; [`check`]: the scores against finite differences;
-//!   [`values`]: the inner product
+//! - [`example`]: a sequence with its loss; [`loss`]: its value and gradient
+//! - [`method`]: the runs of each method; [`runs`]: them; [`attribute`]: the scores
+//! - [`blocks`], [`expand`]: what sources write; [`reads`]: gradients by what targets read; [`contract`]: both together
+//! - [`routes`]: information flow; [`exact`]: one edge patched; [`check`], [`agreement`], [`slope`]: the run
+//!   against itself; [`precision`]: what it is computed in
 //! - [`metrics`]: the subcommand; [`edges`]: its examples; [`measures`], [`pooled`]: the formulas; [`show`]: its table
+//! - [`compare`]: the subcommand, edge by edge; [`student`]: its test; [`pairing`]: two tables side by side
+//! - [`curve`]: the subcommand `circuit`; [`circuit`]: which edges are kept; [`masked`]: the model on those alone;
+//!   [`overlap`]: circuits of two models
+//! - [`export`], [`import`]: the subcommands; [`torch`], [`zip`]: EAP-IG's `.pt`; [`draw`]: pictures
 
+pub mod agreement;
 pub mod answers;
 pub mod attribute;
+pub mod blocks;
 pub mod check;
+pub mod circuit;
+pub mod compare;
+pub mod contract;
+pub mod curve;
 pub mod documents;
+pub mod draw;
 pub mod edges;
+pub mod estimate;
+pub mod exact;
 pub mod example;
+pub mod expand;
+pub mod export;
 pub mod graph;
+pub mod import;
+pub mod loss;
+pub mod masked;
 pub mod measures;
+pub mod method;
 pub mod metrics;
 pub mod node;
+pub mod overlap;
+pub mod pairing;
 pub mod pairs;
+pub mod parts;
 pub mod pooled;
+pub mod precision;
+pub mod reads;
+pub mod routes;
 pub mod rows;
+pub mod runs;
 pub mod score;
 pub mod sets;
 pub mod show;
+pub mod slope;
+pub mod student;
+pub mod table;
+pub mod torch;
 pub mod truncation;
-pub mod values;
+pub mod zip;
 
-/// Scores the edges between a model's attention blocks, MLPs, input and output, and compares two models by them.
+/// Scores the edges between a model's attention blocks, MLPs, input and output, and compares models by them.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "eap",
@@ -45,7 +79,8 @@ pub mod values;
         --against rl.samples.parquet -o base.edges.parquet\n  \
         eap score --model rl=models/grpo --samples rl.samples.parquet \\\n            \
         --against base.samples.parquet -o rl.edges.parquet\n  \
-        eap metrics base.edges.parquet rl.edges.parquet -o metrics.parquet"
+        eap metrics base.edges.parquet rl.edges.parquet -o metrics.parquet\n  \
+        eap compare base.edges.parquet rl.edges.parquet -o changes.parquet"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -56,8 +91,13 @@ pub struct Args {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Command {
-    Score(score::Args),
+    Score(Box<score::Args>),
     Metrics(metrics::Args),
+    Compare(compare::Args),
+    Circuit(Box<curve::Args>),
+    Overlap(overlap::Args),
+    Export(export::Args),
+    Import(import::Args),
 }
 
 /// Runs the program.
@@ -66,5 +106,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Score(args) => score::run(args),
         Command::Metrics(args) => metrics::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Circuit(args) => curve::run(args),
+        Command::Overlap(args) => overlap::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
     }
 }

@@ -1,21 +1,16 @@
 //! `eap metrics`: how intense, complex, peaked and diverse the edges of two models are, on the same documents.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use stats::Estimate;
-use store::{
-    Provenance,
-    tables::{Edge, EdgeMetric},
-};
+use store::{Provenance, tables::EdgeMetric};
 
 use crate::{
-    edges::{Alpha, EdgeMaps, Entries, entries_of},
+    edges::{EdgeMaps, Entries, entries_of},
     measures::{Choices, Metric, Range, Statistic, largest},
+    pairing::{Pairing, load, pair, refuse_other_methods},
     show,
 };
 
@@ -114,41 +109,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn load(path: &Path) -> anyhow::Result<EdgeMaps> {
-    let rows: Vec<Edge> = store::read_table(&[path.to_path_buf()])?;
-    EdgeMaps::new(&rows).with_context(|| format!("cannot use {}", path.display()))
-}
-
-/// Refuses tables that say they were scored in different ways.
-fn refuse_other_methods(paths: [&PathBuf; 2]) -> anyhow::Result<()> {
-    let mut ways: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let files = store::expand(&paths.map(Clone::clone), "parquet")?;
-    for file in files.into_iter().filter(|file| file != Path::new("-")) {
-        let settings = store::table_provenance(&file)?.settings;
-        let named = |key: &str| settings[key].as_str().map(String::from);
-        if let Some((method, metric)) = named("method").zip(named("metric")) {
-            ways.entry(format!("{method} of {metric}")).or_insert(file);
-        }
-    }
-    let found: Vec<String> = ways
-        .iter()
-        .map(|(way, file)| format!("{way} ({})", file.display()))
-        .collect();
-    ensure!(
-        found.len() < 2,
-        "cannot compare scores of different kinds: {}",
-        found.join(", ")
-    );
-    Ok(())
-}
-
-/// The examples two models have in common under one truncation, in the same order.
-struct Pairing<'a> {
-    alpha: Alpha,
-    before: Vec<&'a Vec<f64>>,
-    after: Vec<&'a Vec<f64>>,
-}
-
 /// Every metric under every truncation that both tables hold.
 fn compare(
     before: &EdgeMaps,
@@ -168,46 +128,6 @@ fn compare(
             .flat_map(move |entries| of_entries(pairing, entries, (before, after), settings))
     });
     Ok(rows.collect())
-}
-
-fn pair<'a>(before: &'a EdgeMaps, after: &'a EdgeMaps) -> anyhow::Result<Vec<Pairing<'a>>> {
-    let mut pairings = Vec::new();
-    for (&alpha, maps) in &before.maps {
-        let Some(others) = after.maps.get(&alpha) else {
-            continue;
-        };
-        let common = maps
-            .iter()
-            .filter_map(|(key, map)| others.get(key).map(|other| (map, other)));
-        let (before, after): (Vec<_>, Vec<_>) = common.unzip();
-        ensure!(
-            !before.is_empty(),
-            "the two tables have no document in common"
-        );
-        say_what_is_left_out(alpha, before.len(), [maps, others]);
-        pairings.push(Pairing {
-            alpha,
-            before,
-            after,
-        });
-    }
-    ensure!(
-        !pairings.is_empty(),
-        "the two tables have no truncation α in common"
-    );
-    Ok(pairings)
-}
-
-fn say_what_is_left_out(alpha: Alpha, n: usize, maps: [&BTreeMap<String, Vec<f64>>; 2]) {
-    let [only_before, only_after] = maps.map(|maps| maps.len() - n);
-    if only_before + only_after > 0 {
-        let alpha = alpha
-            .value()
-            .map_or_else(String::new, |alpha| format!("α {alpha}: "));
-        cli::say(&format!(
-            "{alpha}{n} documents in common; left out: {only_before} only before, {only_after} only after"
-        ));
-    }
 }
 
 fn of_entries(
@@ -294,8 +214,10 @@ fn metric_row(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::graph::Graph;
+    use crate::{edges::Alpha, graph::Graph};
 
     fn settings() -> Settings {
         Settings {
@@ -326,6 +248,7 @@ mod tests {
             model: model.into(),
             graph,
             maps: BTreeMap::from([(Alpha::new(Some(0.3)), maps)]),
+            averages: BTreeMap::new(),
         }
     }
 

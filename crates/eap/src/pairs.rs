@@ -1,7 +1,7 @@
 //! Clean and corrupted sequences from a JSON file.
 //!
 //! `{"pairs": [{"clean": …, "corrupted": …, "label": [better, worse], "targets": [[position, token], …]}, …]}`, or the list
-//! alone. Sequences are token ids or text, labels token ids or texts of one token.
+//! alone. Sequences are token ids or text, labels token ids or texts of one token; for `prob-diff` also lists of them.
 
 use std::path::Path;
 
@@ -21,6 +21,10 @@ pub enum Metric {
     Nll,
     /// Logit of the wrong label minus that of the right one, at the last position
     LogitDiff,
+    /// Probability of the wrong labels minus that of the right ones, at the last position
+    ProbDiff,
+    /// Divergence of the run from the clean one, KL(clean ‖ run) in nats, at the last position
+    Kl,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,7 +38,7 @@ enum File {
 struct Pair {
     clean: Text,
     corrupted: Option<Text>,
-    label: Option<[Label; 2]>,
+    label: Option<[Labels; 2]>,
     targets: Option<Vec<(usize, u32)>>,
 }
 
@@ -43,6 +47,14 @@ struct Pair {
 enum Text {
     Ids(Vec<u32>),
     Text(String),
+}
+
+/// One label or several that count alike.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Labels {
+    One(Label),
+    Several(Vec<Label>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,14 +104,19 @@ impl Reader<'_> {
                     .context("it has no `targets` for the metric nll")?,
             ),
             Metric::LogitDiff => {
-                let [better, worse] = pair
-                    .label
-                    .context("it has no `label` for the metric logit-diff")?;
-                Objective::LogitDifference {
-                    better: self.token(better)?,
-                    worse: self.token(worse)?,
-                }
+                let (better, worse) = self.labels(pair.label, "logit-diff")?;
+                let (&[better], &[worse]) = (better.as_slice(), worse.as_slice()) else {
+                    bail!(
+                        "its labels are several tokens: logit-diff takes one each (prob-diff takes more)"
+                    )
+                };
+                Objective::LogitDifference { better, worse }
             }
+            Metric::ProbDiff => {
+                let (better, worse) = self.labels(pair.label, "prob-diff")?;
+                Objective::ProbabilityDifference { better, worse }
+            }
+            Metric::Kl => Objective::Divergence,
         };
         let corrupted = pair
             .corrupted
@@ -111,6 +128,25 @@ impl Reader<'_> {
             corrupted,
             objective,
         })
+    }
+
+    /// Right and wrong labels as tokens.
+    fn labels(
+        &mut self,
+        labels: Option<[Labels; 2]>,
+        metric: &str,
+    ) -> anyhow::Result<(Vec<u32>, Vec<u32>)> {
+        let [better, worse] =
+            labels.with_context(|| format!("it has no `label` for the metric {metric}"))?;
+        let mut tokens = |labels| -> anyhow::Result<Vec<u32>> {
+            match labels {
+                Labels::One(label) => Ok(vec![self.token(label)?]),
+                Labels::Several(labels) => {
+                    labels.into_iter().map(|label| self.token(label)).collect()
+                }
+            }
+        };
+        Ok((tokens(better)?, tokens(worse)?))
     }
 
     fn tokens(&mut self, text: Text) -> anyhow::Result<Vec<u32>> {

@@ -1,72 +1,65 @@
 //! Scores as rows of the edges table.
 
-use model::Model;
-use store::tables::Edge;
+use store::tables::{Edge, PositionEdge};
 
-use crate::{
-    attribute::{Plan, attribute},
-    example::Example,
-    graph::Graph,
-    sets::Set,
-};
+use crate::{attribute::Scores, example::Example, graph::Graph};
 
-/// Scores the sets of one model.
-#[derive(Debug)]
-pub struct Scorer<'a> {
-    /// The model.
-    pub model: &'a Model,
-    /// Its label.
-    pub label: &'a str,
+/// Turns maps of one model under one truncation into rows.
+#[derive(Debug, Clone)]
+pub struct Rows<'a> {
+    /// The model's label.
+    pub model: &'a str,
     /// Its graph.
-    pub graph: Graph,
-    /// How edges are scored.
-    pub plan: Plan,
+    pub graph: &'a Graph,
+    /// Share of T̄ that was scored.
+    pub alpha: Option<f64>,
+    /// Edges that were scored, when not all were.
+    pub edges: Option<&'a [(usize, usize)]>,
 }
 
-impl Scorer<'_> {
-    /// The rows of a set: example by example if asked for, then their average. `batch` examples are scored at a time.
-    pub fn rows(
+impl Rows<'_> {
+    fn edges(&self) -> Vec<(usize, usize)> {
+        self.edges
+            .map_or_else(|| self.graph.edges().collect(), <[_]>::to_vec)
+    }
+
+    /// The edges of one matrix: an example with its number, or an average.
+    pub fn of(&self, example: Option<(usize, &Example)>, map: &[f64]) -> Vec<Edge> {
+        let edges = self.edges().into_iter();
+        edges
+            .map(|(source, target)| Edge {
+                model: self.model.into(),
+                example: example.map(|(number, _)| number as u32),
+                doc_id: example.and_then(|(_, example)| example.doc_id.clone()),
+                alpha: self.alpha,
+                source: self.graph.source(source).to_string(),
+                target: self.graph.target(target).to_string(),
+                score: map[source * self.graph.n_targets() + target],
+            })
+            .collect()
+    }
+
+    /// The edges of one example position by position.
+    pub fn by_position(
         &self,
-        set: &Set,
-        batch: usize,
-        with_examples: bool,
-        progress: &cli::Progress,
-    ) -> anyhow::Result<Vec<Edge>> {
-        let examples: Vec<&Example> = set.examples.iter().collect();
-        let mut maps = Vec::new();
-        for batch in examples.chunks(batch) {
-            if cli::stop_requested() {
-                return Err(cli::Stopped {
-                    done: "nothing is kept of scores that are not complete".into(),
-                }
-                .into());
-            }
-            maps.extend(attribute(self.model, &self.graph, self.plan, batch)?);
-            progress.advance(batch.len() as u64);
-        }
-        let numbered = maps.iter().enumerate().filter(|_| with_examples);
-        let rows = numbered.flat_map(|(number, map)| self.rows_of(set, Some(number), map));
-        Ok(rows.chain(self.rows_of(set, None, &mean(&maps))).collect())
-    }
-
-    /// The real edges of one matrix.
-    fn rows_of(&self, set: &Set, example: Option<usize>, map: &[f64]) -> Vec<Edge> {
-        let row = |(source, target): (usize, usize)| Edge {
-            model: self.label.into(),
-            example: example.map(|number| number as u32),
-            doc_id: example.and_then(|number| set.examples[number].doc_id.clone()),
-            alpha: set.alpha,
-            source: self.graph.source(source).to_string(),
-            target: self.graph.target(target).to_string(),
-            score: map[source * self.graph.n_targets() + target],
+        (number, example): (usize, &Example),
+        scores: &Scores,
+    ) -> Vec<PositionEdge> {
+        let edges = self.edges();
+        let of_position = |(position, map): &(usize, Vec<f64>)| {
+            let position = *position as u32;
+            let row = |&(source, target): &(usize, usize)| PositionEdge {
+                model: self.model.into(),
+                example: number as u32,
+                doc_id: example.doc_id.clone(),
+                alpha: self.alpha,
+                position,
+                source: self.graph.source(source).to_string(),
+                target: self.graph.target(target).to_string(),
+                score: map[source * self.graph.n_targets() + target],
+            };
+            edges.iter().map(row).collect::<Vec<_>>()
         };
-        self.graph.edges().map(row).collect()
+        scores.positions.iter().flat_map(of_position).collect()
     }
-}
-
-fn mean(maps: &[Vec<f64>]) -> Vec<f64> {
-    let n_entries = maps.first().map_or(0, Vec::len);
-    (0..n_entries)
-        .map(|entry| maps.iter().map(|map| map[entry]).sum::<f64>() / maps.len() as f64)
-        .collect()
 }

@@ -1,25 +1,32 @@
-//! `eap score`: every edge of one model, scored on its own answers or on pairs.
+//! `eap score`: every edge of a model, scored on its own answers or on pairs.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use clap::{ArgGroup, ValueEnum};
-use model::{DType, Device, Model};
+use model::{Config, DType, Device, Model};
 use serde::Serialize;
-use store::{Provenance, tables::Edge};
+use store::Provenance;
 
 use crate::{
-    attribute::{Method, Plan},
+    attribute::Scorer,
     check,
     documents::Counts,
+    estimate::Estimate,
     example::Example,
-    graph::{Graph, Level},
+    graph::{Gqa, Graph, Level},
+    method::{Ablation, Endpoints, Method, Plan},
     pairs::Metric,
-    rows::Scorer,
+    parts::Parts,
+    precision::Precision,
     sets::{self, Choice, Set, Work},
+    table::Table,
 };
 
-/// Scores the edges of one model: how much its loss depends on what each node passes to each other.
+/// Scores the edges of a model: how much its loss depends on what each node passes to each other.
 ///
 /// Reads a Hugging Face model directory and a samples table (or a file of pairs), and writes a row per edge: `score` is
 /// Σ ⟨ΔO, ∂L/∂H⟩ over positions and width, ΔO what ablating the source adds to the residual stream and H what the target
@@ -29,23 +36,28 @@ use crate::{
 /// With --samples, the method of arXiv 2509.21044: zero ablation (ΔO = −O), L the mean negative log-likelihood of the first
 /// ⌊αT̄⌋ tokens of the model's own answer (at least one), on documents that this model and every model of --against answer
 /// correctly and at comparable length. The documents are the same from either side: score the other model with the files
-/// exchanged. A row per example and one for their average. T̄ is taken task by task.
+/// exchanged, or both in one call. A row per example and one for their average. T̄ is taken task by task.
 ///
 /// With --pairs, {"pairs": [{"clean": …, "corrupted": …, "label": [right, wrong], "targets": [[position, token], …]}]}:
 /// sequences as token ids or text; averages, and a row per example with --per-example.
+///
+/// Stopped by a signal it leaves the finished batches beside the output and exits with 3; the same command goes on from
+/// there. --shard I/N scores the I-th of N pieces into the same folder; whoever finishes last writes the table.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     before_help = "Examples:\n  \
         eap score --model rl=models/grpo --samples rl.samples.parquet \\\n            \
         --against base.samples.parquet -o rl.edges.parquet\n  \
-        eap score --model m=DIR --pairs pairs.json --method eap-ig-inputs --steps 5 -o edges.parquet",
+        eap score --model base=models/base --model rl=models/grpo \\\n            \
+        --samples base.samples.parquet rl.samples.parquet -o '{model}.edges.parquet'\n  \
+        eap score --model m=DIR --pairs pairs.json --method eap-ig-inputs --steps 5 --level head -o edges.parquet",
     group = ArgGroup::new("what").required(true).args(["samples", "pairs"])
 )]
 pub struct Args {
-    /// Model to score, as LABEL=DIRECTORY
-    #[arg(long, value_name = "LABEL=DIR")]
-    pub model: cli::Labelled,
-    /// Its answers: samples tables, a directory of parts or a glob; `-` is stdin
+    /// Model to score, as LABEL=DIRECTORY; several are scored one after the other on the same documents
+    #[arg(long, value_name = "LABEL=DIR", required = true)]
+    pub model: Vec<cli::Labelled>,
+    /// Answers of the models: samples tables, a directory of parts or a glob; `-` is stdin
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub samples: Vec<PathBuf>,
     /// Answers of the models it is compared to, one table or several
@@ -54,9 +66,18 @@ pub struct Args {
     /// Clean and corrupted sequences instead of answers
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
-    /// Table of edges to write; `-` is stdout
+    /// Table of edges to write; `-` is stdout, `{model}` in it becomes the label of each of several models
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Second table: every example's scores position by position; `{model}` as in the output
+    #[arg(long, value_name = "FILE")]
+    pub per_position: Option<PathBuf>,
+    /// Only this piece of the work, counted from 0
+    #[arg(long, value_name = "I/N", default_value_t)]
+    pub shard: cli::Shard,
+    /// Say what would be scored and what memory that takes, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     attribution: Attribution,
     #[command(flatten)]
@@ -69,12 +90,27 @@ struct Attribution {
     /// How finely attention is split
     #[arg(long, value_enum, default_value_t = Level::Layer)]
     level: Level,
+    /// Key and value targets of heads that share them, with --level head
+    #[arg(long, value_enum, default_value_t = Gqa::Ungrouped)]
+    gqa: Gqa,
     /// Method [default: eap-zero with --samples, eap with --pairs]
     #[arg(long, value_enum)]
     method: Option<Method>,
-    /// Interpolations of eap-ig-inputs
+    /// What an ablated source writes [default: zero for eap-zero and ifr, corrupted for the others]
+    #[arg(long, value_enum)]
+    ablation: Option<Ablation>,
+    /// Interpolations of eap-ig-inputs and eap-ig-activations
     #[arg(long, value_name = "N", default_value = "5")]
     steps: NonZeroUsize,
+    /// Which interpolations are averaged [default: as EAP-IG, left for eap-ig-inputs and right for eap-ig-activations]
+    #[arg(long, value_enum)]
+    endpoints: Option<Endpoints>,
+    /// Take attention patterns for constant in relp as well
+    #[arg(long)]
+    constant_attention: bool,
+    /// Patch only this many edges in exact, drawn at random
+    #[arg(long, value_name = "N")]
+    edges: Option<NonZeroUsize>,
     /// Loss [default: nll with --samples, logit-diff with --pairs]
     #[arg(long, value_enum)]
     metric: Option<Metric>,
@@ -87,28 +123,10 @@ struct Attribution {
     /// Precision of the computation: f32 or f64
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
-    /// Test finite differences, row sums and column sums before scoring; a failing identity is an error
+    /// Test finite differences, row sums and column sums before scoring, and patch some edges exactly; a failing identity is
+    /// an error
     #[arg(long, value_enum, default_value_t = Check::On)]
     check: Check,
-}
-
-/// Precision of the computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Precision {
-    /// Single
-    F32,
-    /// Double: slow, for reference
-    F64,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F64 => Self::F64,
-        }
-    }
 }
 
 /// Whether the identities are tested.
@@ -124,28 +142,47 @@ enum Check {
 /// Runs `eap score`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let plan = plan(args)?;
-    let model = Model::load(
-        &args.model.path,
-        &Device::Cpu,
-        args.attribution.dtype.into(),
-    )?;
-    let graph = Graph::layers(model.config.n_layers);
-    let Work { sets, counts } = work(args, plan)?;
-    let scorer = Scorer {
-        model: &model,
-        label: &args.model.label,
-        graph,
-        plan,
-    };
-    let report = self_check(args, &scorer, &sets).with_context(|| cannot_score(args))?;
-    let rows = score(args, &scorer, &sets).with_context(|| cannot_score(args))?;
-    let provenance = provenance(args, plan, counts, report.as_ref())?;
-    store::write_table(&args.output, &rows, &provenance)?;
+    ensure!(
+        args.model.len() == 1 || names_models(&args.output),
+        cli::Usage("several models need {model} in the name of the output".into())
+    );
+    let mut unfinished = 0;
+    for model in &args.model {
+        let config = Config::load(&model.path)?;
+        let Work { sets, counts } = work(args, model, plan)?;
+        let job = Job {
+            args,
+            model,
+            config,
+            plan,
+            sets,
+            counts,
+        };
+        if args.dry_run {
+            cli::data(&job.estimate()?)?;
+        } else if !job.run().with_context(|| cannot_score(model))? {
+            unfinished += 1;
+        }
+    }
+    if unfinished > 0 {
+        cli::say("this shard is done; the table is written when all of them are");
+    }
     Ok(())
 }
 
-fn cannot_score(args: &Args) -> String {
-    format!("cannot score {}", args.model.path.display())
+fn names_models(output: &Path) -> bool {
+    output.to_string_lossy().contains("{model}")
+}
+
+fn of_model(output: &Path, model: &cli::Labelled) -> PathBuf {
+    output
+        .to_string_lossy()
+        .replace("{model}", &model.label)
+        .into()
+}
+
+fn cannot_score(model: &cli::Labelled) -> String {
+    format!("cannot score {}", model.path.display())
 }
 
 fn metric(args: &Args) -> Metric {
@@ -157,78 +194,215 @@ fn metric(args: &Args) -> Metric {
     args.attribution.metric.unwrap_or(default)
 }
 
-fn work(args: &Args, plan: Plan) -> anyhow::Result<Work> {
+fn work(args: &Args, model: &cli::Labelled, plan: Plan) -> anyhow::Result<Work> {
     match &args.pairs {
-        Some(path) => sets::from_pairs(path, metric(args), plan, &args.model.path),
-        None => sets::from_samples(&args.model, &args.samples, &args.against, &args.choice),
+        Some(path) => sets::from_pairs(path, metric(args), plan, &model.path),
+        None => {
+            let others: Vec<&str> = args
+                .model
+                .iter()
+                .map(|other| other.label.as_str())
+                .collect();
+            sets::from_samples(model, &others, &args.samples, &args.against, &args.choice)
+        }
     }
-}
-
-/// Every set's rows: example by example, then their average.
-fn score(args: &Args, scorer: &Scorer, sets: &[Set]) -> anyhow::Result<Vec<Edge>> {
-    let total = sets.iter().map(|set| set.examples.len()).sum::<usize>();
-    let progress = cli::Progress::start("score", total as u64, "examples");
-    let with_examples = args.pairs.is_none() || args.attribution.per_example;
-    let mut rows = Vec::new();
-    for set in sets {
-        rows.extend(scorer.rows(set, args.attribution.batch.get(), with_examples, &progress)?);
-    }
-    progress.finish();
-    Ok(rows)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
+    let own = &args.attribution;
     let default = if args.pairs.is_some() {
         Method::Eap
     } else {
         Method::EapZero
     };
+    let usual = Plan::new(own.method.unwrap_or(default));
     let plan = Plan {
-        method: args.attribution.method.unwrap_or(default),
-        steps: args.attribution.steps.get(),
+        ablation: own.ablation.unwrap_or(usual.ablation),
+        steps: own.steps.get(),
+        endpoints: own.endpoints.unwrap_or(usual.endpoints),
+        constant_attention: own.constant_attention,
+        ..usual
     };
-    if args.pairs.is_none() {
-        let wrong = |what: &str| {
-            cli::Usage(format!(
-                "{what} needs --pairs: answers have no corrupted run and no labels"
-            ))
-        };
-        ensure!(!plan.needs_corrupted(), wrong("this --method"));
-        ensure!(
-            args.attribution.metric != Some(Metric::LogitDiff),
-            wrong("--metric logit-diff")
-        );
-    }
+    refuse_contradictions(args, plan)?;
     Ok(plan)
 }
 
-/// Tests the identities on the first and the last example of the first set.
-fn self_check(args: &Args, scorer: &Scorer, sets: &[Set]) -> anyhow::Result<Option<check::Report>> {
-    if args.attribution.check == Check::Off {
-        return Ok(None);
+fn refuse_contradictions(args: &Args, plan: Plan) -> anyhow::Result<()> {
+    let own = &args.attribution;
+    let usage = |what: &str| cli::Usage(what.to_owned());
+    ensure!(
+        plan.method != Method::EapZero || plan.ablation == Ablation::Zero,
+        usage("--method eap-zero is --method eap with --ablation zero: it has no other")
+    );
+    ensure!(
+        own.edges.is_none() || plan.method == Method::Exact,
+        usage("--edges is for --method exact: the other methods score every edge at once")
+    );
+    ensure!(
+        args.per_position.is_none() || plan.method != Method::Exact,
+        usage("--method exact patches an edge at all positions: there is no --per-position")
+    );
+    ensure!(
+        metric(args) != Metric::Kl || !plan.is_flat_for_divergence(),
+        usage(
+            "--metric kl has no slope on the clean run itself: every score would be 0. Use eap-ig-inputs, clean-corrupted, \
+             eap-ig-activations or exact"
+        )
+    );
+    if args.pairs.is_none() {
+        ensure!(
+            !plan.needs_corrupted(),
+            usage(
+                "answers have no corrupted run: this --method needs --pairs, or --ablation zero or mean"
+            )
+        );
+        ensure!(
+            metric(args) == Metric::Nll,
+            usage("this --metric needs --pairs: answers have no labels")
+        );
     }
-    let examples = &sets.first().context("there is nothing to score")?.examples;
-    let tested: Vec<&Example> = examples
-        .iter()
-        .take(1)
-        .chain(examples.iter().skip(1).last())
-        .collect();
-    let report = check::check(
-        scorer.model,
-        &scorer.graph,
-        scorer.plan.at_the_clean_point(),
-        &tested,
-    )?;
-    cli::say(&report.line());
-    Ok(Some(report))
+    Ok(())
+}
+
+/// One model with what is scored of it.
+struct Job<'a> {
+    args: &'a Args,
+    model: &'a cli::Labelled,
+    config: Config,
+    plan: Plan,
+    sets: Vec<Set>,
+    counts: Option<Counts>,
+}
+
+impl Job<'_> {
+    fn output(&self) -> PathBuf {
+        of_model(&self.args.output, self.model)
+    }
+
+    fn graph(&self, config: &Config) -> Graph {
+        let own = &self.args.attribution;
+        Graph::of(config, own.level, own.gqa)
+    }
+
+    fn estimate(&self) -> anyhow::Result<String> {
+        let own = &self.args.attribution;
+        let estimate = Estimate {
+            config: &self.config,
+            graph: &self.graph(&self.config),
+            plan: self.plan,
+            batch: own.batch.get(),
+            width: DType::from(own.dtype).size_in_bytes(),
+        };
+        Ok(estimate.text(&self.sets, &self.output()))
+    }
+
+    /// Scores the shard; whether the table stands.
+    fn run(&self) -> anyhow::Result<bool> {
+        let made_from = self.provenance(None)?;
+        let output = self.output();
+        if stands(&output, &made_from) {
+            cli::say(&format!("{} is complete already", output.display()));
+            return Ok(true);
+        }
+        let parts = Parts::beside(&output, &made_from);
+        ensure!(
+            parts.are_kept() || self.args.shard.count == 1,
+            cli::Usage("shards share a folder beside the output: it must be a file".into())
+        );
+        let own = &self.args.attribution;
+        let model = Model::load(&self.model.path, &Device::Cpu, own.dtype.into())?;
+        let examples: Vec<&Example> = self.sets.iter().flat_map(|set| &set.examples).collect();
+        let mut scorer = Scorer::new(&model, self.graph(&model.config), self.plan, &examples)?;
+        let report = self.self_check(&scorer)?;
+        scorer.by_position = self.args.per_position.is_some();
+        if let Some(n) = own.edges {
+            scorer.edges = Some(check::draw(
+                &scorer.graph,
+                n.get(),
+                self.args.choice.filter.seed,
+            ));
+        }
+        let table = Table {
+            label: &self.model.label,
+            scorer: &scorer,
+            sets: &self.sets,
+            batch: own.batch.get(),
+            with_examples: self.args.pairs.is_none() || own.per_example,
+            output: &output,
+            per_position: self.per_position(),
+        };
+        let provenance = self.provenance(report.as_ref())?;
+        table.write(&parts, self.args.shard, &provenance)
+    }
+
+    fn per_position(&self) -> Option<PathBuf> {
+        let path = self.args.per_position.as_ref()?;
+        Some(of_model(path, self.model))
+    }
+
+    /// Tests the identities on the first and the last example of the first set.
+    fn self_check(&self, scorer: &Scorer<'_>) -> anyhow::Result<Option<check::Report>> {
+        if self.args.attribution.check == Check::Off {
+            return Ok(None);
+        }
+        let set = self.sets.first().context("there is nothing to score")?;
+        let last = set.examples.iter().skip(1).last();
+        let tested: Vec<&Example> = set.examples.iter().take(1).chain(last).collect();
+        let report = check::check(scorer, &tested, self.args.choice.filter.seed)?;
+        cli::say(&report.line());
+        Ok(Some(report))
+    }
+
+    fn provenance(&self, self_check: Option<&check::Report>) -> anyhow::Result<Provenance> {
+        let args = self.args;
+        let settings = Settings {
+            model: &self.model.label,
+            d_model: self.config.d_model,
+            sign: "positive: ablating the edge raises the loss",
+            scale: "one example's score; averages are means over examples",
+            method: self.plan.method,
+            ablation: self.plan.ablation,
+            metric: metric(args),
+            attribution: &args.attribution,
+            choice: args.pairs.is_none().then_some(&args.choice),
+            documents: self.counts,
+            self_check,
+        };
+        let tables: Vec<PathBuf> = args
+            .samples
+            .iter()
+            .chain(&args.against)
+            .chain(&args.pairs)
+            .cloned()
+            .collect();
+        let provenance = Provenance::new("eap score", &settings)?.seed(args.choice.filter.seed);
+        Ok(provenance.input(&self.model.path)?.inputs(&tables)?)
+    }
+}
+
+/// Whether a table of this very run is there.
+fn stands(output: &Path, made_from: &Provenance) -> bool {
+    if output == Path::new("-") || !output.is_file() {
+        return false;
+    }
+    let Ok(mut found) = store::table_provenance(output) else {
+        return false;
+    };
+    if let Some(settings) = found.settings.as_object_mut() {
+        settings.shift_remove("self_check");
+    }
+    found == *made_from
 }
 
 /// What is stored with the edges: every choice, the sign, what was left of the documents, and the self-check.
 #[derive(Serialize)]
 struct Settings<'a> {
     model: &'a str,
+    d_model: usize,
     sign: &'static str,
+    scale: &'static str,
     method: Method,
+    ablation: Ablation,
     metric: Metric,
     attribution: &'a Attribution,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,31 +411,4 @@ struct Settings<'a> {
     documents: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     self_check: Option<&'a check::Report>,
-}
-
-fn provenance(
-    args: &Args,
-    plan: Plan,
-    documents: Option<Counts>,
-    self_check: Option<&check::Report>,
-) -> anyhow::Result<Provenance> {
-    let settings = Settings {
-        model: &args.model.label,
-        sign: "positive: ablating the edge raises the loss",
-        method: plan.method,
-        metric: metric(args),
-        attribution: &args.attribution,
-        choice: args.pairs.is_none().then_some(&args.choice),
-        documents,
-        self_check,
-    };
-    let tables: Vec<PathBuf> = args
-        .samples
-        .iter()
-        .chain(&args.against)
-        .chain(&args.pairs)
-        .cloned()
-        .collect();
-    let provenance = Provenance::new("eap score", &settings)?.seed(args.choice.filter.seed);
-    Ok(provenance.input(&args.model.path)?.inputs(&tables)?)
 }

@@ -9,9 +9,9 @@ use store::tables::Sample;
 
 use crate::{
     answers::Answers,
-    attribute::Plan,
     documents::{Counts, Filter, choose},
     example::Example,
+    method::Plan,
     pairs::{self, Metric},
     truncation::{tokenise, truncated},
 };
@@ -87,20 +87,25 @@ pub fn from_pairs(
     })
 }
 
-/// A model's own answers, to the documents that it and the models it is compared to answer correctly.
+/// A model's own answers, to the documents that it and the models it is compared to answer correctly: those of `against`,
+/// and those of `labels` (the models of this run) that are in `samples`.
 pub fn from_samples(
     model: &cli::Labelled,
+    labels: &[&str],
     samples: &[PathBuf],
     against: &[PathBuf],
     choice: &Choice,
 ) -> anyhow::Result<Work> {
-    let own =
-        Answers::of(&model.label, read(samples, choice)?).with_context(|| cannot_use(samples))?;
-    let mut others = if against.is_empty() {
-        Vec::new()
-    } else {
-        read(against, choice)?
-    };
+    let answers = read(samples, choice)?;
+    let mut others: Vec<Answers> = answers
+        .iter()
+        .filter(|other| labels.len() > 1 && labels.contains(&other.model.as_str()))
+        .cloned()
+        .collect();
+    let own = Answers::of(&model.label, answers).with_context(|| cannot_use(samples))?;
+    if !against.is_empty() {
+        others.extend(read(against, choice)?);
+    }
     others.retain(|other| other.model != own.model);
     let models: Vec<&Answers> = std::iter::once(&own).chain(&others).collect();
     let (chosen, counts) = choose(&models, &choice.filter).with_context(|| cannot_use(samples))?;

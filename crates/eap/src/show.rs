@@ -1,6 +1,6 @@
-//! The metrics as a table that a person reads.
+//! Tables as a person reads them.
 
-use store::tables::EdgeMetric;
+use store::tables::{CircuitPoint, EdgeChange, EdgeMetric};
 
 const HEADER: [&str; 7] = [
     "metric",
@@ -64,6 +64,79 @@ pub fn number(value: f64) -> String {
         -3..=3 => format!("{value:.*}", usize::try_from(3 - magnitude).unwrap_or(0)),
         _ => format!("{value:.3e}"),
     }
+}
+
+/// How many edges changed, and the layers and edges that changed most surely.
+pub fn changes(rows: &[EdgeChange], fdr: f64) -> String {
+    const TOLD: usize = 10;
+    let Some(first) = rows.first() else {
+        return String::new();
+    };
+    let edges: Vec<&EdgeChange> = rows.iter().filter(|row| row.unit == "edge").collect();
+    let found = |rows: &[&EdgeChange]| rows.iter().filter(|row| row.q <= fdr).count();
+    let alpha = first
+        .alpha
+        .map_or_else(String::new, |alpha| format!("α {alpha}: "));
+    let mut lines = vec![format!(
+        "{alpha}{} of {} edges changed from {} to {} at q ≤ {fdr}, {} examples",
+        found(&edges),
+        edges.len(),
+        first.before_model,
+        first.after_model,
+        first.n
+    )];
+    let mut told: Vec<&EdgeChange> = rows
+        .iter()
+        .filter(|row| row.unit != "edge" && row.q <= fdr)
+        .collect();
+    let mut surest: Vec<&EdgeChange> = edges.into_iter().filter(|row| row.q <= fdr).collect();
+    surest.sort_by(|a, b| {
+        a.q.total_cmp(&b.q)
+            .then(b.difference.abs().total_cmp(&a.difference.abs()))
+    });
+    told.extend(surest.into_iter().take(TOLD));
+    lines.extend(told.into_iter().map(change));
+    lines.join("\n")
+}
+
+fn change(row: &EdgeChange) -> String {
+    let name = match (&row.source, &row.target) {
+        (Some(source), Some(target)) => format!("{source}->{target}"),
+        (Some(source), None) => format!("from layer {source}"),
+        (None, target) => format!("into layer {}", target.as_deref().unwrap_or_default()),
+    };
+    format!(
+        "{name}\t{} → {}\t{} [{}, {}]\tq {}",
+        number(row.before),
+        number(row.after),
+        number(row.difference),
+        number(row.difference_low),
+        number(row.difference_high),
+        number(row.q)
+    )
+}
+
+/// Figures of circuits as lines that a person reads.
+pub fn curve(rows: &[CircuitPoint]) -> String {
+    let line = |row: &CircuitPoint| {
+        let size = match (row.share, row.edges, row.kept) {
+            (Some(share), Some(edges), Some(kept)) => format!("{share}\t{edges}\t{kept}"),
+            _ => "-\t-\t-".into(),
+        };
+        format!(
+            "{}\t{size}\t{} [{}, {}]",
+            row.measure,
+            number(row.value),
+            number(row.value_low),
+            number(row.value_high)
+        )
+    };
+    let lines = rows.iter().map(line);
+    let head = "measure\tshare\tedges\tkept\tvalue".to_owned();
+    std::iter::once(head)
+        .chain(lines)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]

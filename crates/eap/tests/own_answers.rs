@@ -264,3 +264,98 @@ fn pairs_give_averages_unless_examples_are_asked_for() {
             .all(|edge| edge.alpha.is_none() && edge.example.is_none())
     );
 }
+
+#[test]
+fn several_models_are_scored_in_one_call_as_they_are_one_by_one() {
+    let folder = Folder::new();
+    folder.eap("score --model base=model --model rl=model --samples base.samples.parquet rl.samples.parquet -n 5 -o {model}.both.parquet");
+    for (label, other) in [("base", "rl"), ("rl", "base")] {
+        folder.eap(&format!(
+            "score --model {label}=model --samples {label}.samples.parquet --against {other}.samples.parquet -n 5 -o {label}.alone.parquet"
+        ));
+        let alone = folder.edges(&format!("{label}.alone.parquet"));
+        assert!(alone == folder.edges(&format!("{label}.both.parquet")));
+    }
+}
+
+#[test]
+fn the_head_graph_of_answers_is_compared_edge_by_edge() {
+    let folder = Folder::new();
+    for label in ["base", "rl"] {
+        folder.eap(&format!(
+            "score --model {label}=model --samples {label}.samples.parquet --level head --gqa grouped --check off -o {label}.parquet"
+        ));
+    }
+    folder.eap("metrics base.parquet rl.parquet --draws 20 -o metrics.parquet");
+    let told = folder
+        .eap("compare base.parquet rl.parquet --draws 50 -o changes.parquet")
+        .stdout;
+    assert!(
+        String::from_utf8(told)
+            .unwrap()
+            .contains("edges changed from base to rl")
+    );
+    let changes: Vec<store::tables::EdgeChange> =
+        read_table(&[folder.path("changes.parquet")]).unwrap();
+    let n_edges = changes.iter().filter(|row| row.unit == "edge").count();
+    // Per layer 12 attention targets see 1 + 9l sources and the MLP 9 + 9l; the logits see 28.
+    assert_eq!(
+        n_edges,
+        (0..3).map(|l| 12 * (1 + 9 * l) + 9 + 9 * l).sum::<usize>() + 28
+    );
+    assert_eq!(changes.len() - n_edges, 2 * 4);
+    folder.eap("compare base.parquet base.parquet --draws 20 -o null.parquet");
+    let null: Vec<store::tables::EdgeChange> = read_table(&[folder.path("null.parquet")]).unwrap();
+    assert!(
+        null.iter()
+            .all(|row| row.difference == 0.0 && row.difference_high == 0.0 && row.q == 1.0)
+    );
+    folder.eap("overlap base.parquet base.parquet --draws 20 --sizes 0.05,0.5 -o overlap.parquet");
+    let overlap: Vec<store::tables::CircuitOverlap> =
+        read_table(&[folder.path("overlap.parquet")]).unwrap();
+    assert!(
+        overlap
+            .iter()
+            .all(|row| row.jaccard == 1.0 && row.jaccard_low == 1.0 && row.null < 1.0)
+    );
+}
+
+#[test]
+fn contradictions_are_refused_before_anything_is_read() {
+    let folder = Folder::new();
+    for (line, word) in [
+        (
+            "score --model m=model --samples base.samples.parquet --method eap -o x",
+            "--pairs",
+        ),
+        (
+            "score --model m=model --samples base.samples.parquet --metric kl -o x",
+            "kl",
+        ),
+        (
+            "score --model m=model --pairs nothing.json --metric kl -o x",
+            "every score would be 0",
+        ),
+        (
+            "score --model m=model --pairs nothing.json --edges 5 -o x",
+            "exact",
+        ),
+        (
+            "score --model m=model --model n=model --pairs nothing.json -o x",
+            "{model}",
+        ),
+        (
+            "score --model m=model --pairs nothing.json --method eap-zero --ablation mean -o x",
+            "eap-zero",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_eap"))
+            .args(line.split(' '))
+            .current_dir(folder.0.path())
+            .output();
+        let output = output.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {error}");
+        assert!(error.contains(word), "{line}: {error}");
+    }
+}

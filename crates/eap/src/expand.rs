@@ -1,0 +1,179 @@
+//! Heads between their own width and the width of the residual: rows of `d_model` numbers, made a tile of positions at a
+//! time.
+
+use std::ops::Range;
+
+use candle_core::Result;
+use model::{Model, Tensor};
+
+use crate::{
+    blocks::{Blocks, layer_of, sources_of},
+    graph::{Graph, Heads},
+};
+
+/// The weights through which a model's heads write and read.
+#[derive(Debug, Clone)]
+pub struct Expansion {
+    graph: Graph,
+    d_head: usize,
+    /// Heads of the keys and values.
+    n_kv_heads: usize,
+    layers: Vec<LayerWeights>,
+}
+
+/// Weights of one layer's heads; none at layer level.
+#[derive(Debug, Clone)]
+struct LayerWeights {
+    /// Output projection, times γ of the norm behind it where there is one: `[n_heads, d_head, d_model]`, a view of
+    /// `[d_model, n_heads * d_head]`.
+    o: Tensor,
+    /// Projections to q, k, v, each column times the norm's γ: `[heads * d_head, d_model]`.
+    qkv: [Tensor; 3],
+}
+
+impl Expansion {
+    /// Takes the weights from a model; nothing at layer level.
+    pub fn new(model: &Model, graph: &Graph) -> anyhow::Result<Self> {
+        let config = &model.config;
+        let layer = |layer| -> Result<LayerWeights> {
+            let weights = model.head_weights(layer)?;
+            let o = match &weights.after {
+                Some(gamma) => weights.o.broadcast_mul(&gamma.unsqueeze(1)?)?,
+                None => weights.o.clone(),
+            };
+            let o = o.reshape((config.d_model, config.n_heads, config.d_head))?;
+            let scaled = |weight: &Tensor| weight.broadcast_mul(&weights.norm);
+            Ok(LayerWeights {
+                o: o.permute((1, 2, 0))?,
+                qkv: [scaled(weights.q)?, scaled(weights.k)?, scaled(weights.v)?],
+            })
+        };
+        let by_head = graph.heads.map_or(0, |_| graph.n_layers);
+        Ok(Self {
+            graph: *graph,
+            d_head: config.d_head,
+            n_kv_heads: config.n_kv_heads,
+            layers: (0..by_head).map(layer).collect::<Result<_>>()?,
+        })
+    }
+
+    /// What the sources before row `before` write at some positions of one sequence: `[before, positions, d_model]`.
+    ///
+    /// `blocks` are those of the sequence, `[positions, width]` each.
+    pub fn sources(
+        &self,
+        blocks: &Blocks,
+        positions: Range<usize>,
+        before: usize,
+    ) -> Result<Tensor> {
+        let mut rows = Vec::new();
+        let mut n = 0;
+        for (block, values) in blocks.0.iter().enumerate() {
+            if n >= before {
+                break;
+            }
+            let tile = values.narrow(0, positions.start, positions.len())?;
+            let row = match (layer_of(block), self.graph.heads) {
+                (Some((layer, true)), Some(heads)) => self.written(layer, heads, &tile)?,
+                _ => tile.unsqueeze(0)?,
+            };
+            n += row.dim(0)?;
+            rows.push(row);
+        }
+        Tensor::cat(&rows, 0)
+    }
+
+    /// What all heads of a layer add together, from z as it is kept: `[tokens, n_heads * d_head]` → `[tokens, d_model]`.
+    pub fn together(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
+        let o = self.layers[layer].o.permute((2, 0, 1))?.contiguous()?;
+        model::ops::linear(z, &o.flatten(1, 2)?, None)
+    }
+
+    /// What one source writes, `[positions, d_model]`.
+    pub fn source(
+        &self,
+        blocks: &Blocks,
+        positions: Range<usize>,
+        source: usize,
+    ) -> Result<Tensor> {
+        let of_block = |&block: &usize| sources_of(&self.graph, block).contains(&source);
+        let block = (0..blocks.0.len()).find(of_block).unwrap_or_default();
+        let values = blocks.0[block].narrow(0, positions.start, positions.len())?;
+        match (layer_of(block), self.graph.heads) {
+            (Some((layer, true)), Some(_)) => {
+                let head = source - sources_of(&self.graph, block).start;
+                let z = values
+                    .narrow(1, head * self.d_head, self.d_head)?
+                    .contiguous()?;
+                z.matmul(&self.layers[layer].o.narrow(0, head, 1)?.squeeze(0)?)
+            }
+            _ => Ok(values),
+        }
+    }
+
+    /// `z [positions, n_heads * d_head]` → what each head adds, `[n_heads, positions, d_model]`.
+    fn written(&self, layer: usize, heads: Heads, z: &Tensor) -> Result<Tensor> {
+        let z = z.reshape((z.dim(0)?, heads.n_heads, self.d_head))?;
+        z.transpose(0, 1)?
+            .contiguous()?
+            .matmul(&self.layers[layer].o)
+    }
+
+    /// Gradients by what a part (0 q, 1 k, 2 v) of a layer's heads projected, `[positions, n * d_head]` → by what each of
+    /// them reads up to the norm's own scale, `[n, positions, d_model]`.
+    pub fn read(&self, layer: usize, part: usize, delta: &Tensor) -> Result<Tensor> {
+        let (positions, width) = delta.dims2()?;
+        let weight = &self.layers[layer].qkv[part];
+        let (own, n) = (weight.dim(0)? / self.d_head, width / self.d_head);
+        let weight = weight.reshape((own, self.d_head, ()))?;
+        // Query heads that share a key/value head are its rows of one product.
+        let by_head = delta.reshape((positions, n, self.d_head))?;
+        let by_head = by_head.transpose(0, 1)?.contiguous()?;
+        let rows = by_head.reshape((own, n / own * positions, self.d_head))?;
+        rows.matmul(&weight)?.reshape((n, positions, ()))
+    }
+
+    /// ⟨x ⊙ γ, Wᵀδ⟩ per position and head: `resid [tokens, d_model]`, `delta [tokens, n * d_head]` → `[tokens, n]`.
+    pub fn pull(
+        &self,
+        layer: usize,
+        part: usize,
+        resid: &Tensor,
+        delta: &Tensor,
+    ) -> Result<Tensor> {
+        let (tokens, width) = delta.dims2()?;
+        let weight = &self.layers[layer].qkv[part];
+        let own = weight.dim(0)? / self.d_head;
+        let n = width / self.d_head;
+        let projected = model::ops::linear(resid, weight, None)?;
+        let apart = projected.reshape((tokens, own, 1, self.d_head))?;
+        let delta = delta.reshape((tokens, own, n / own, self.d_head))?;
+        delta.broadcast_mul(&apart)?.sum(3)?.reshape((tokens, n))
+    }
+
+    /// Gradients of query heads summed for the graph: as they are, or over those that share a key/value head.
+    pub fn grouped(&self, part: usize, delta: Tensor) -> Result<Tensor> {
+        let grouped = self
+            .graph
+            .heads
+            .is_some_and(|heads| heads.n_kv_heads < heads.n_heads);
+        if part == 0 || !grouped {
+            return Ok(delta);
+        }
+        let tokens = delta.dim(0)?;
+        let apart = delta.reshape((tokens, self.n_kv_heads, (), self.d_head))?;
+        apart
+            .sum(2)?
+            .reshape((tokens, self.n_kv_heads * self.d_head))
+    }
+
+    /// Bytes that the folded projections take.
+    pub fn bytes(model: &model::Config, by_head: bool, width: usize) -> usize {
+        let rows = (model.n_heads + 2 * model.n_kv_heads) * model.d_head;
+        if by_head {
+            model.n_layers * rows * model.d_model * width
+        } else {
+            0
+        }
+    }
+}

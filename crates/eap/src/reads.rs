@@ -1,0 +1,141 @@
+//! Gradients by what the targets read, summed over runs and kept narrow until they are contracted.
+//!
+//! A head reads the residual through its projection and the norm before it: g = (γ⊙Wᵀδ)/σ − x·c, c = x·(γ⊙Wᵀδ)/(d σ³).
+//! The first part is linear in δ/σ (`d_head` numbers a position) and adds up over runs; the second needs x and c of each
+//! run, one number a head. Nothing here is as large as positions × heads × `d_model`.
+
+use candle_core::Result;
+use model::{GradientTap, HeadGradients, Target, Tensor};
+
+use crate::{expand::Expansion, graph::Graph};
+
+/// Sums of gradients of one batch.
+#[derive(Debug)]
+pub struct Reads<'a> {
+    graph: &'a Graph,
+    expansion: &'a Expansion,
+    /// How often the run at hand counts.
+    pub weight: f64,
+    /// Whether the run at hand reads its norms as constants.
+    pub norms_constant: bool,
+    /// Whether the run at hand has no gradient by the first attention: its input was put there.
+    pub skips_first_attention: bool,
+    /// Per layer q, k, v: at head level δ/σ `[tokens, heads * d_head]`, at layer level the gradient `[tokens, d_model]`.
+    pub attention: Vec<[Option<Tensor>; 3]>,
+    /// Per layer, `[tokens, d_model]`.
+    pub mlp: Vec<Option<Tensor>>,
+    /// `[tokens, d_model]`
+    pub logits: Option<Tensor>,
+    /// The norms of the run at hand, per layer.
+    pub norms: Vec<Option<Norm>>,
+}
+
+/// What a norm takes back: x and c.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// Residual that was read, `[tokens, d_model]`.
+    pub resid: Tensor,
+    /// c of every head, q then k then v: `[tokens, targets]`.
+    pub pull: Tensor,
+}
+
+impl<'a> Reads<'a> {
+    /// Nothing read yet.
+    pub fn new(graph: &'a Graph, expansion: &'a Expansion) -> Self {
+        Self {
+            graph,
+            expansion,
+            weight: 1.0,
+            norms_constant: false,
+            skips_first_attention: false,
+            attention: vec![[const { None }; 3]; graph.n_layers],
+            mlp: vec![None; graph.n_layers],
+            logits: None,
+            norms: vec![None; graph.n_layers],
+        }
+    }
+
+    /// The norms of the last run, to be contracted on their own before the next.
+    pub fn take_norms(&mut self) -> Vec<Option<Norm>> {
+        let n = self.norms.len();
+        std::mem::replace(&mut self.norms, vec![None; n])
+    }
+
+    fn skips(&self, layer: usize) -> bool {
+        layer == 0 && self.skips_first_attention
+    }
+
+    fn norm(&self, layer: usize, parts: &[Tensor; 3], heads: &HeadGradients) -> Result<Norm> {
+        let d_model = heads.resid.dim(1)? as f64;
+        let pulls = parts
+            .iter()
+            .enumerate()
+            .map(|(part, delta)| self.expansion.pull(layer, part, &heads.resid, delta));
+        let pull = Tensor::cat(&pulls.collect::<Result<Vec<_>>>()?, 1)?;
+        let scale = (heads.scale.powf(3.0)? * (self.weight / d_model))?;
+        Ok(Norm {
+            resid: heads.resid.clone(),
+            pull: pull.broadcast_mul(&scale)?,
+        })
+    }
+}
+
+/// sum ← sum + weight·more.
+fn add(sum: &mut Option<Tensor>, more: &Tensor, weight: f64) -> Result<()> {
+    let more = if weight == 1.0 {
+        more.clone()
+    } else {
+        (more * weight)?
+    };
+    *sum = Some(match sum.take() {
+        Some(before) => (before + more)?,
+        None => more,
+    });
+    Ok(())
+}
+
+impl GradientTap for Reads<'_> {
+    fn wants(&self, target: Target) -> bool {
+        match target {
+            Target::Q(layer) | Target::K(layer) | Target::V(layer) => {
+                self.graph.heads.is_none() && !self.skips(layer)
+            }
+            Target::Mlp(_) | Target::Logits => true,
+        }
+    }
+
+    fn gradient(&mut self, target: Target, gradient: Tensor) -> model::Result<()> {
+        let gradient = gradient.flatten(0, 1)?;
+        let sum = match target {
+            Target::Q(layer) => &mut self.attention[layer][0],
+            Target::K(layer) => &mut self.attention[layer][1],
+            Target::V(layer) => &mut self.attention[layer][2],
+            Target::Mlp(layer) => &mut self.mlp[layer],
+            Target::Logits => &mut self.logits,
+        };
+        Ok(add(sum, &gradient, self.weight)?)
+    }
+
+    fn wants_heads(&self) -> bool {
+        self.graph.heads.is_some()
+    }
+
+    fn heads(&mut self, layer: usize, heads: HeadGradients) -> model::Result<()> {
+        if self.skips(layer) {
+            return Ok(());
+        }
+        let grouped = |part, delta: &Tensor| self.expansion.grouped(part, delta.clone());
+        let parts = [
+            grouped(0, &heads.q)?,
+            grouped(1, &heads.k)?,
+            grouped(2, &heads.v)?,
+        ];
+        if !self.norms_constant && heads.normed {
+            self.norms[layer] = Some(self.norm(layer, &parts, &heads)?);
+        }
+        for (sum, delta) in self.attention[layer].iter_mut().zip(parts) {
+            add(sum, &delta.broadcast_mul(&heads.scale)?, self.weight)?;
+        }
+        Ok(())
+    }
+}
