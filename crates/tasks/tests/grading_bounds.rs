@@ -221,81 +221,82 @@ fn mutate(text: &mut Vec<char>, other: &[char], rng: &mut ChaCha8Rng) {
     }
 }
 
-/// What grows without end when it is read naively.
-#[test]
-fn long_and_deep_texts_end_in_time() {
-    let deep = |piece: &str, times| piece.repeat(times);
-    let mut texts: Vec<String> = [
-        "(",
-        "[",
-        "{",
-        "\\{",
-        "\\frac{",
-        "\\frac",
-        "\\sqrt{",
-        "\\sqrt",
-        "-",
-        "^",
-        "2^",
-        "2^{",
-        "x^{x",
-        "|",
-        "!",
-        "1!",
-        "\\left(",
-        "\\text{",
-        "\\text{(",
-        "\\boxed{",
-        "$",
-        "$$",
-        "\\(",
-        "\\[",
-        "9",
-        "9,",
-        "1,234,",
-        "1 ",
-        "x",
-        "x+",
-        "x=",
-        "1<",
-        "\\pm",
-        "\\pm 1+",
-        "\\sin ",
-        "\\begin{pmatrix}",
-        "\\begin{array}{",
-        "<think>",
-        "</think>",
-        "####",
-        "####\n",
-        "answer is ",
-        "The answer is A. ",
-        "(A) ",
-        "A, ",
-        "a",
-        " ",
-        "\n",
-        "\\",
-        "é",
-        "_",
-        "'",
-        "\\overline{3}",
-        "0.\\overline{3}",
-        "&",
-        "\\\\",
-        "%",
-        "\\%",
-        "cm ",
-        "\\cup(1,2)",
-        "(1,2),",
-        "\\log_",
-        "1/",
-        "√",
-        "²",
-    ]
-    .iter()
-    .flat_map(|piece| [deep(piece, 500), deep(piece, 1_000_000 / piece.len())])
-    .collect();
-    texts.extend([
+/// Pieces that are repeated until the text is long or deep.
+const REPEATED: [&str; 65] = [
+    "(",
+    "[",
+    "{",
+    "\\{",
+    "\\frac{",
+    "\\frac",
+    "\\sqrt{",
+    "\\sqrt",
+    "-",
+    "^",
+    "2^",
+    "2^{",
+    "x^{x",
+    "|",
+    "!",
+    "1!",
+    "\\left(",
+    "\\text{",
+    "\\text{(",
+    "\\boxed{",
+    "$",
+    "$$",
+    "\\(",
+    "\\[",
+    "9",
+    "9,",
+    "1,234,",
+    "1 ",
+    "x",
+    "x+",
+    "x=",
+    "1<",
+    "\\pm",
+    "\\pm 1+",
+    "\\sin ",
+    "\\begin{pmatrix}",
+    "\\begin{array}{",
+    "<think>",
+    "</think>",
+    "####",
+    "####\n",
+    "answer is ",
+    "The answer is A. ",
+    "(A) ",
+    "A, ",
+    "a",
+    " ",
+    "\n",
+    "\\",
+    "é",
+    "_",
+    "'",
+    "\\overline{3}",
+    "0.\\overline{3}",
+    "&",
+    "\\\\",
+    "%",
+    "\\%",
+    "cm ",
+    "\\cup(1,2)",
+    "(1,2),",
+    "\\log_",
+    "1/",
+    "√",
+    "²",
+];
+
+/// What grows without end when it is computed naively.
+fn large() -> Vec<String> {
+    let terms = |count: usize, term: &dyn Fn(usize) -> String| {
+        (1..count).map(term).collect::<Vec<_>>().join(",")
+    };
+    let holes: Vec<String> = (0..200).map(|n| format!("\\setminus\\{{{n}\\}}")).collect();
+    vec![
         "9".repeat(3000) + "^" + &"9".repeat(900),
         "10^{10^{10^{10}}}".to_owned(),
         "((10^{1000})!)!".to_owned(),
@@ -305,33 +306,32 @@ fn long_and_deep_texts_end_in_time() {
         "(x+y+z)^{100000}".to_owned(),
         format!("({})^{{2000}}", "x+1+".repeat(200) + "1"),
         "\\frac{1}{7^{11000}}+".repeat(150) + "1",
-        (1..60)
-            .map(|n| format!("\\frac{{x^{{{n}}}}}{{{n}!}},"))
-            .collect::<String>()
-            + "1",
-        (1..64)
-            .map(|n| format!("({n},x^{{{n}}}+\\sqrt{{x}})"))
-            .collect::<Vec<_>>()
-            .join(","),
+        terms(60, &|n| format!("\\frac{{x^{{{n}}}}}{{{n}!}}")),
+        terms(64, &|n| format!("({n},x^{{{n}}}+\\sqrt{{x}})")),
         "2/".repeat(1900) + "1",
         "(".repeat(40) + &"2/".repeat(900) + "1" + &")/3".repeat(40),
         "3".to_owned() + &"!".repeat(3900),
         "3".to_owned() + &"\\%".repeat(1900),
         "(-\\infty,1)\\cup".repeat(60) + "(1,2)",
-        "\\mathbb{R}".to_owned()
-            + &(0..200)
-                .map(|n| format!("\\setminus\\{{{n}\\}}"))
-                .collect::<String>(),
+        "\\mathbb{R}".to_owned() + &holes.concat(),
         format!("\\begin{{pmatrix}}{}\\end{{pmatrix}}", "x^2&".repeat(500)),
-    ]);
-    for text in &texts {
-        timed(Grader::Math, text, text);
+        "(A) ".repeat(900),
+    ]
+}
+
+#[test]
+fn long_and_deep_texts_end_in_time() {
+    let repeated = REPEATED
+        .iter()
+        .flat_map(|piece| [piece.repeat(500), piece.repeat(1_000_000 / piece.len())]);
+    for text in repeated.chain(large()) {
+        timed(Grader::Math, &text, &text);
         timed(
             Grader::Math,
             &format!("\\boxed{{{text}}}"),
             &format!("{text}+0"),
         );
-        timed(Grader::Gsm8k, text, "12");
-        timed(Grader::Mcq, text, "B");
+        timed(Grader::Gsm8k, &text, "12");
+        timed(Grader::Mcq, &text, "B");
     }
 }

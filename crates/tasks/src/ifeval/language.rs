@@ -1,4 +1,4 @@
-//! Which of the thirty languages of IFEval (and a few neighbours) a text is in: by its script, its letters, and the words that
+//! Which of the thirty languages of `IFEval` (and a few neighbours) a text is in: by its script, its letters, and the words that
 //! every text of a language is full of.
 
 /// Scripts that one language alone is written in here: first and last character.
@@ -174,7 +174,7 @@ impl Script {
 pub fn detect(text: &str) -> Option<&'static str> {
     let own = SCRIPTS.map(|(code, first, last)| {
         (
-            text.chars().filter(|c| (first..=last).contains(&c)).count(),
+            text.chars().filter(|c| (first..=last).contains(c)).count(),
             code,
         )
     });

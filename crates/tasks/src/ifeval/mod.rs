@@ -1,4 +1,4 @@
-//! Instructions whose keeping a program can check (IFEval, arXiv 2311.07911): the 25 kinds of the data set.
+//! Instructions whose keeping a program can check (`IFEval`, arXiv 2311.07911): the 25 kinds of the data set.
 //!
 //! Rules are those of the reference implementation. Two things it takes from Python libraries are rules of our own here:
 //! where sentences end ([`sentences`]) and which language a text is in ([`language`]).

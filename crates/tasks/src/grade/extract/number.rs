@@ -32,9 +32,9 @@ pub(in crate::grade) fn last(text: &str) -> Option<&str> {
         }
         let number = &text[signed(text, found.start())..found.end()];
         if depth == 0 {
-            outside = Some(number)
+            outside = Some(number);
         } else {
-            inside = Some(number)
+            inside = Some(number);
         }
     }
     outside.or(inside)

@@ -146,7 +146,9 @@ fn items(target: &Item, answer: &Item) -> bool {
                 && (relation::same(&scaled(target, a_size), &scaled(answer, b_size))
                     || a_size == b_size && relation::same(target, answer))
         }
-        (Some(Unit::Percent), Some(Unit::Percent)) => relation::same(target, answer),
+        (Some(Unit::Percent), Some(Unit::Percent)) | (Some(Unit::Degree), Some(Unit::Degree)) => {
+            relation::same(target, answer)
+        }
         (Some(Unit::Percent), _) => {
             relation::same(target, answer)
                 || relation::same(&relation::scaled(target, &exact::fraction(1, 100)), answer)
@@ -155,7 +157,6 @@ fn items(target: &Item, answer: &Item) -> bool {
             relation::same(target, answer)
                 || relation::same(target, &relation::scaled(answer, &exact::fraction(1, 100)))
         }
-        (Some(Unit::Degree), Some(Unit::Degree)) => relation::same(target, answer),
         (Some(Unit::Degree), None) => {
             relation::same(target, answer) || relation::same(&in_radians(target), answer)
         }

@@ -190,9 +190,8 @@ fn apply(function: Function, argument: &Node, point: Point) -> Option<Value> {
         Function::Sinh => x.real_function(f64::sinh, x.re.cosh()),
         Function::Cosh => x.real_function(f64::cosh, x.re.cosh()),
         Function::Tanh => x.real_function(f64::tanh, 1.0),
-        Function::Ln => x.ln(),
         Function::Log if point.decimal_log => x.ln()?.divide(Value::real(LN_10)),
-        Function::Log => x.ln(),
+        Function::Ln | Function::Log => x.ln(),
         Function::Exp => x.exp(),
         Function::Absolute => Some(Value {
             re: x.size(),

@@ -176,7 +176,7 @@ fn generalised(n: &Exact, k: u64) -> Option<Exact> {
 /// A whole number from 0 to 2^32.
 pub(super) fn small(value: &Exact) -> Option<u64> {
     let whole = value.is_integer().then(|| value.numer().to_u64())??;
-    (whole <= u64::from(u32::MAX)).then_some(whole)
+    u32::try_from(whole).is_ok().then_some(whole)
 }
 
 /// The nearest double; none when it is too large for one.

@@ -171,12 +171,12 @@ pub(super) fn same(target: &Item, answer: &Item) -> bool {
                 .as_ref()
                 .is_some_and(|(a, b)| a != b && coordinate(a) && coordinate(b))
             {
-                return equations(&as_equation(target), &as_equation(answer));
+                return equations(as_equation(target), as_equation(answer));
             }
             nodes(&a, &b)
                 || b_near.is_some_and(|near| nodes(&a, &near))
                 || a_near.is_some_and(|near| nodes(&near, &b) || scalar::approximates(&near, &b))
-                || (both.is_some() && equations(&as_equation(target), &as_equation(answer)))
+                || (both.is_some() && equations(as_equation(target), as_equation(answer)))
         }
         // `a + b = 36` answers what a + b is.
         (
@@ -187,7 +187,7 @@ pub(super) fn same(target: &Item, answer: &Item) -> bool {
         ) => nodes(&value, &last),
         (Shape::Value { name: Some(_), .. } | Shape::Equation(..), Shape::Equation(..))
         | (Shape::Equation(..), Shape::Value { name: Some(_), .. }) => {
-            equations(&as_equation(target), &as_equation(answer))
+            equations(as_equation(target), as_equation(answer))
         }
         (Shape::Order(a, a_signs), Shape::Order(b, b_signs)) => {
             orders((&a, &a_signs), (&b, &b_signs))
@@ -212,22 +212,20 @@ fn difference(left: &Node, right: &Node) -> Node {
 
 /// Whether two equations have the same solutions: sides whose differences are multiples of each other, or the same solution
 /// for a variable that both are linear in.
-fn equations(a: &Option<(Node, Node)>, b: &Option<(Node, Node)>) -> bool {
+fn equations(a: Option<(Node, Node)>, b: Option<(Node, Node)>) -> bool {
     let (Some((a_left, a_right)), Some((b_left, b_right))) = (a, b) else {
         return false;
     };
-    if nodes(a_left, b_left) && nodes(a_right, b_right)
-        || nodes(a_left, b_right) && nodes(a_right, b_left)
+    let sides = [&a_left, &a_right, &b_left, &b_right];
+    if nodes(&a_left, &b_left) && nodes(&a_right, &b_right)
+        || nodes(&a_left, &b_right) && nodes(&a_right, &b_left)
     {
         return true;
     }
-    if ![a_left, a_right, b_left, b_right]
-        .iter()
-        .all(|node| node.is_scalar())
-    {
+    if !sides.iter().all(|node| node.is_scalar()) {
         return false;
     }
-    let (a, b) = (difference(a_left, a_right), difference(b_left, b_right));
+    let (a, b) = (difference(&a_left, &a_right), difference(&b_left, &b_right));
     if a.symbols() != b.symbols() || a.symbols().is_empty() {
         return false;
     }
@@ -249,10 +247,10 @@ fn proportional(a: &Node, b: &Node) -> Option<f64> {
             decimal_log: true,
             whole: false,
         };
-        if let Some(value) = exact(&ratio, point) {
-            if exactly.get_or_insert_with(|| value.clone()) != &value {
-                return None;
-            }
+        if let Some(value) = exact(&ratio, point)
+            && exactly.get_or_insert_with(|| value.clone()) != &value
+        {
+            return None;
         }
         let Some(value) = numeric(&ratio, point).filter(|value| value.is_real()) else {
             continue;

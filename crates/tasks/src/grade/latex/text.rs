@@ -104,7 +104,7 @@ pub(in crate::grade) fn normal(text: &str) -> String {
 
 /// What stands between commas, `and` and `or`, in order of the alphabet.
 pub(super) fn parts(text: &str) -> Vec<String> {
-    let joined = text.replace(',', " and ").replace(';', " and ");
+    let joined = text.replace([',', ';'], " and ");
     let normal = normal(&joined);
     let mut parts: Vec<String> = vec![String::new()];
     for word in normal.split(' ') {

@@ -239,6 +239,10 @@ fn read(tokens: &[Token]) -> Unit {
 }
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something a unit may say, in any mixture"
+)]
 struct Reader {
     parts: Vec<(&'static str, i32, Exact)>,
     below: bool,

@@ -255,7 +255,7 @@ pub(super) fn reads_as_words(text: &str) -> bool {
 }
 
 /// Signs that depend on what stands beside them: degrees, `x` for times, `U` for a union.
-pub(super) fn settle(tokens: Vec<Token>) -> Vec<Token> {
+pub(super) fn settle(tokens: &[Token]) -> Vec<Token> {
     let mut settled: Vec<Token> = Vec::with_capacity(tokens.len());
     let sign = |token: Option<&Token>, sign: char| token == Some(&Token::Sign(sign));
     let mut at = 0;

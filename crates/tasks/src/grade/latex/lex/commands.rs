@@ -134,7 +134,7 @@ impl Lexer {
                 .splice(self.at..self.at, inner.into_iter().chain([' ']));
             return Some(());
         }
-        if content.is_empty() || !content.chars().all(|c| c.is_alphanumeric()) {
+        if content.is_empty() || !content.chars().all(char::is_alphanumeric) {
             return None;
         }
         // A segment or a vector is what it is without its line.

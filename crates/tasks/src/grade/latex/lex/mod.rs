@@ -29,7 +29,7 @@ pub(super) fn lex(text: &str, commas: Commas) -> Option<Vec<Token>> {
     while lexer.at < lexer.text.len() {
         lexer.next()?;
     }
-    Some(words::settle(lexer.tokens))
+    Some(words::settle(&lexer.tokens))
 }
 
 struct Lexer {
