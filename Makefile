@@ -43,7 +43,7 @@ else
   SFT_OPTIONS      ?= --replay $(OUT)/tasks/corpus.jsonl
   GRPO_OPTIONS     ?=
   # Small batches: what counts in a short run is the number of steps. The dictionary that features are selected from gets more.
-  TRAIN_OPTIONS    ?= --features 512 --k 8 --batch 256 --tokens $(if $(filter base-sft-rl,$*),3M,1M)
+  TRAIN_OPTIONS    ?= $(if $(CONTROLLED),--features 512 --k 8 --batch 256 --tokens $(if $(filter base-sft-rl,$*),3M,1M))
   # A careful answer is several times as long as a sloppy one: no pair of answers would be of comparable length.
   EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5 $(if $(CONTROLLED),--beta 0 --gamma 10 --delta 2)
   # The style of an answer is settled where the question ends.
@@ -51,7 +51,7 @@ else
   EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
   INTERVENE_OPTIONS ?= --random-arms 2
   REINFORCED       ?= arith
-  ALPHAS           ?= 2,4,8
+  ALPHAS           ?= $(subst -,$(comma),$(if $(CONTROLLED),2-4-8,1.5-2-3-5))
   REVERSED         ?= -1,-3,-7
   REVERSE_OPTIONS  ?= --limit 200
   # Every live feature of an identical pair within 0.5 ± 0.02, or the chain stops.
@@ -92,7 +92,7 @@ PROGRAMS  := posttrain evaluate capture crosscode drift eap select intervene rep
 BINARIES  := $(addprefix $(BIN)/,$(PROGRAMS))
 SOURCES   := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: all help build test smoke clean lint
+.PHONY: all help build test smoke killed clean lint
 all: $(OUT)/report.html
 
 help:
@@ -102,13 +102,14 @@ help:
 	@echo 'make build         the nine programs, in $(BIN)/'
 	@echo 'make test          format, lints, tests, documentation'
 	@echo 'make smoke         the whole chain in small, in $(OUT)-smoke/'
+	@echo 'make killed        the chain in small, killed again and again, ends with the same bytes'
 	@echo 'make clean         removes $(OUT)/ and $(OUT)-smoke/ (cargo clean removes the programs)'
 	@echo 'make OUT=dir SEED=1 PROFILE=tiny -j2 …   elsewhere, another seed, another size, two stages at a time'
 
 # ---- programs --------------------------------------------------------------------------------------------------------
 build: $(BINARIES)
 $(BINARIES) &: $(SOURCES)
-	+$(CARGO) build --release --workspace
+	MAKEFLAGS= $(CARGO) build --release --workspace
 	@touch $(BINARIES)
 
 # ---- controlled models -----------------------------------------------------------------------------------------------
@@ -286,6 +287,9 @@ smoke: build
 	rm -rf $(OUT)-smoke
 	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny
 	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny -q
+
+killed: build
+	tests/killed.sh
 
 clean:
 	rm -rf $(OUT) $(OUT)-smoke
