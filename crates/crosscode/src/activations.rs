@@ -4,7 +4,7 @@
 //! text, and the number of rows). Both are optional there; without them the store has no tokens.
 
 use crate::import::{Args, tokenizer_digest, with_tokenizer};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use dict::foreign::read_numbers;
 use std::path::{Path, PathBuf};
 use store::tables::Token;
@@ -143,13 +143,16 @@ fn tokens(args: &Args, ids: &[i64]) -> anyhow::Result<Option<Vec<Token>>> {
         .filter(|[start, end]| start < end)
         .enumerate();
     for (document, [start, end]) in texts {
-        for row in *start as usize..ids.len().min(*end as usize) {
-            let token_id = u32::try_from(ids[row])?;
+        let start = ids.len().min(*start as usize);
+        let text = &ids[start..ids.len().min(*end as usize)];
+        for (pos, &id) in text.iter().enumerate() {
+            let token_id = u32::try_from(id)
+                .with_context(|| format!("cannot use {}: token {id}", path.display()))?;
             tokens.push(Token {
-                row: row as u32,
+                row: (start + pos) as u32,
                 doc_id: document.to_string(),
                 doc_index: document as u32,
-                pos: (row - *start as usize) as u32,
+                pos: pos as u32,
                 token_id,
                 role: "text".into(),
                 phase: "text".into(),

@@ -32,6 +32,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let dictionary = Crosscoder::load(&args.dict)?;
     let provenance = Provenance::new("crosscode export", args)?.input(&args.dict)?;
     let notes = export(&dictionary, args.to.into(), &args.output, &provenance)?;
-    notes.iter().for_each(|note| cli::say(note));
+    for note in &notes {
+        cli::say(note);
+    }
     Ok(())
 }

@@ -7,23 +7,23 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FormatName {
-    /// science-of-finetuning/crosscoder_learning: model.safetensors and config.json, or model_final.pt
+    /// `science-of-finetuning/crosscoder_learning`: model.safetensors and config.json, or `model_final.pt`
     CrosscoderLearning,
-    /// yzc-666/understanding-opd-crosscoders: model_final.pt, models of unlike width
+    /// `yzc-666/understanding-opd-crosscoders`: `model_final.pt`, models of unlike width
     Opd,
-    /// superkaiba/dfc_learning: model_final.pt with exclusive features; reads Antebe/model_diffing_crosscoders too
+    /// `superkaiba/dfc_learning`: `model_final.pt` with exclusive features; reads `Antebe/model_diffing_crosscoders` too
     Dfc,
-    /// ckkissane/crosscoder-model-diff-replication, bayazitdeniz/crosscoding-through-time: cc_weights.pt and cfg.json
+    /// `ckkissane/crosscoder-model-diff-replication`, `bayazitdeniz/crosscoding-through-time`: `cc_weights.pt` and cfg.json
     Ckkissane,
-    /// oli-clive-griffin/crosscode: model.pt and model_cfg.yaml
+    /// `oli-clive-griffin/crosscode`: model.pt and `model_cfg.yaml`
     Crosscode,
-    /// OpenMOSS/Language-Model-SAEs: sae_weights.safetensors and config.json
+    /// `OpenMOSS/Language-Model-SAEs`: `sae_weights.safetensors` and config.json
     Openmoss,
-    /// SAELens: sae_weights.safetensors and cfg.json
+    /// `SAELens`: `sae_weights.safetensors` and cfg.json
     SaeLens,
-    /// saprmarks/dictionary_learning: ae.pt and config.json
+    /// `saprmarks/dictionary_learning`: ae.pt and config.json
     DictionaryLearning,
-    /// EleutherAI/sparsify: sae.safetensors and cfg.json
+    /// `EleutherAI/sparsify`: sae.safetensors and cfg.json
     Sparsify,
 }
 

@@ -15,7 +15,7 @@ use store::{Input, Provenance};
 /// it. Pickled code is never run: a file that holds more than tensors and plain values is refused. What a format does not
 /// say is asked for; docs/formats.md lists what each format keeps.
 ///
-/// With --activations, the folders of a crosscoder_learning activation cache (layer_13_out, with its shards), one per
+/// With --activations, the folders of a `crosscoder_learning` activation cache (`layer_13_out`, with its shards), one per
 /// model, become an activation store. The activations stay where they are: only tokens and links are written.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[command(
@@ -92,7 +92,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         dir.display(),
         imported.format.name()
     ));
-    imported.notes.iter().for_each(|note| cli::say(note));
+    for note in &imported.notes {
+        cli::say(note);
+    }
     Ok(imported.dictionary.save(&args.output, &provenance)?)
 }
 

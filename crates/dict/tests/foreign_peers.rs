@@ -1,12 +1,13 @@
 //! Dictionaries we write, loaded by the programs they are written for: the same codes and reconstructions.
 //!
-//! Needs a Python with these programs: `POSTSCOPE_PYTHON`, and for those that are not on PyPI their git clones in
+//! Needs a Python with these programs: `POSTSCOPE_PYTHON`, and for those that are not on `PyPI` their git clones in
 //! `POSTSCOPE_CLONES` (see `golden/make_foreign.py`). What is missing is passed over with a line.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "a check that is passed over says so")]
 
 use dict::foreign::{Format, Told, export, import};
-use dict::{CodeNormalization, Crosscoder, Rule, Selection};
+use dict::{CodeNormalization, Codes, Crosscoder, Rule, Selection};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -97,9 +98,8 @@ fn check(name: &str, format: Format, dictionary: &Crosscoder, weighed: bool) {
     let folder = tempfile::tempdir().unwrap();
     let provenance = Provenance::new("test", &()).unwrap();
     export(dictionary, format, folder.path(), &provenance).unwrap();
-    let (n_models, width) = (dictionary.n_models(), dictionary.widths[0]);
     let values = rows(dictionary);
-    let shape = vec![ROWS, n_models, width];
+    let shape = vec![ROWS, dictionary.n_models(), dictionary.widths[0]];
     let tensors = [(
         "x".to_owned(),
         TensorData::F32 {
@@ -107,61 +107,61 @@ fn check(name: &str, format: Format, dictionary: &Crosscoder, weighed: bool) {
             values: values.clone(),
         },
     )];
-    write_tensors(
-        &folder.path().join("x.safetensors"),
-        &tensors,
-        &BTreeMap::new(),
-        &provenance,
-    )
-    .unwrap();
-    let Some(theirs) = run(name, folder.path()) else {
-        println!("skipped {name}: no Python with it (POSTSCOPE_PYTHON, POSTSCOPE_CLONES)");
-        return;
+    let path = folder.path().join("x.safetensors");
+    write_tensors(&path, &tensors, &BTreeMap::new(), &provenance).unwrap();
+    match run(name, folder.path()) {
+        Some(theirs) => compare(name, dictionary, &values, weighed, &theirs),
+        None => println!("skipped {name}: no Python with it (POSTSCOPE_PYTHON, POSTSCOPE_CLONES)"),
+    }
+}
+
+/// Codes and reconstructions of `values` `[rows, n_models, d_model]` are those the program computed.
+fn compare(
+    name: &str,
+    dictionary: &Crosscoder,
+    values: &[f32],
+    weighed: bool,
+    theirs: &TensorFile,
+) {
+    let (n_models, width) = (dictionary.n_models(), dictionary.widths[0]);
+    let model = |model: usize| -> Vec<f32> {
+        let rows = values.chunks(width).skip(model).step_by(n_models);
+        rows.flatten().copied().collect()
     };
-    let x: Vec<Vec<f32>> = (0..n_models)
-        .map(|model| {
-            values
-                .chunks(width)
-                .skip(model)
-                .step_by(n_models)
-                .flatten()
-                .copied()
-                .collect()
-        })
-        .collect();
+    let x: Vec<Vec<f32>> = (0..n_models).map(model).collect();
     let x: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
     let codes = dictionary.encode_decoupled(&x, ROWS, Selection::Rule);
+    assert!(codes[0].len() > ROWS, "{name}: hardly anything fires");
     let weights = if weighed {
         dictionary.rank_weights()
     } else {
         vec![1.0; dictionary.n_features]
     };
+    let dense = |codes: &Codes| {
+        let dense = codes.to_dense(dictionary.n_features);
+        let weights = weights.iter().cycle();
+        dense
+            .iter()
+            .zip(weights)
+            .map(|(value, weight)| value * weight)
+            .collect()
+    };
     let shared = theirs.shape("f").unwrap().len() == 2;
-    let f: Vec<Vec<f32>> = codes
-        .iter()
-        .take(if shared { 1 } else { n_models })
-        .map(|codes| {
-            let mut dense = codes.to_dense(dictionary.n_features);
-            dense.chunks_mut(weights.len()).for_each(|row| {
-                row.iter_mut()
-                    .zip(&weights)
-                    .for_each(|(value, weight)| *value *= weight)
-            });
-            dense
-        })
-        .collect();
-    assert!(codes[0].len() > ROWS, "{name}: hardly anything fires");
+    let n_codes = if shared { 1 } else { n_models };
+    let f: Vec<Vec<f32>> = codes.iter().take(n_codes).map(dense).collect();
+    let expected = theirs.f32("f").unwrap();
     close(
         &interleave(&f, dictionary.n_features),
-        &theirs.f32("f").unwrap(),
+        &expected,
         &format!("{name}: code"),
     );
     let y: Vec<Vec<f32>> = (0..n_models)
         .map(|model| dictionary.decode(model, &codes[model]))
         .collect();
+    let expected = theirs.f32("y").unwrap();
     close(
         &interleave(&y, width),
-        &theirs.f32("y").unwrap(),
+        &expected,
         &format!("{name}: reconstruction"),
     );
 }
@@ -259,6 +259,7 @@ fn sparsify_computes_the_same() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn crosscoders_compute_the_same_in_their_own_programs() {
     let format = Format::CrosscoderLearning;
     let mixed = CodeNormalization::Mixed {

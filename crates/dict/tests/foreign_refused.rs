@@ -131,6 +131,7 @@ fn a_tensor_of_another_shape_is_named() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_a_dictionary_here_cannot_be_is_said_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let with_config = |name: &str, file: &str, from: &str, to: &str| {
@@ -236,6 +237,7 @@ fn unlike(rule: Rule, code_normalization: CodeNormalization) -> Crosscoder {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_a_format_cannot_express_is_not_written() {
     use CodeNormalization::{Crosscoder as Sum, Decoupled};
     let decoupled = Decoupled {

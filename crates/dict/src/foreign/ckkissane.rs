@@ -2,7 +2,7 @@
 //! (bayazitdeniz), which adds BatchTopK and any number of models.
 //!
 //! `cc_weights.pt` and `cfg.json` on the hub, `<n>.pt` and `<n>_cfg.json` in a training folder. Activations are multiplied
-//! by √d_model over their mean norm before they are encoded; only the second program keeps these factors, as
+//! by `√d_model` over their mean norm before they are encoded; only the second program keeps these factors, as
 //! `estimated_act_norm_list`.
 
 use super::names::{from_transformer_lens, to_transformer_lens};

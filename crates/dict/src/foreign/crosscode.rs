@@ -2,7 +2,7 @@
 //!
 //! Crosscoders over models × hook points, and autoencoders; checkpoints are saved with the scaling of the activations
 //! folded into the weights (`is_folded`). Features are selected by their activation, not by norms; `topk` and `batch_topk`
-//! are taken before any ReLU, so where fewer than k pre-activations are positive the program keeps negative ones, and we
+//! are taken before any `ReLU`, so where fewer than k pre-activations are positive the program keeps negative ones, and we
 //! do not.
 
 use super::flat::{Flat, activation_thresholds, is_unweighted};

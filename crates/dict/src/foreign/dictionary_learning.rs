@@ -7,6 +7,7 @@ use super::sae_lens::{as_written, linear, open_gate};
 use super::source::Source;
 use super::torch_write::write_torch;
 use super::write::{Export, float, whole};
+use crate::crosscoder::Crosscoder;
 use crate::rule::Rule;
 use serde_json::{Value as Json, json};
 use store::{Result, TensorData};
@@ -184,28 +185,26 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
             dictionary.labels.join(", ")
         ));
     }
-    let layer = dictionary
-        .hook
-        .rsplit_once('.')
-        .and_then(|(_, layer)| layer.parse::<usize>().ok());
-    let resid_post = dictionary
-        .hook
-        .starts_with("resid_post.")
-        .then_some(layer)
-        .flatten();
-    let trainer = json!({
-        "dict_class": class,
-        "activation_dim": flat.d_total,
-        "dict_size": flat.n_features,
-        "k": dictionary.rule.k(),
-        "layer": layer,
-        "submodule_name": resid_post.map(|layer| format!("resid_post_layer_{layer}")),
-        "crosscoder": models(dictionary),
-    });
+    let trainer = trainer(dictionary, class, flat.d_total);
     export.json(
         "config.json",
         &json!({ "trainer": trainer, "buffer": {}, "provenance": export.origin() }),
     )
+}
+
+/// Settings the loader reads, and the models' names beside them.
+fn trainer(dictionary: &Crosscoder, class: &str, d_total: usize) -> Json {
+    let layer = dictionary.hook.strip_prefix("resid_post.");
+    let layer = layer.and_then(|layer| layer.parse::<usize>().ok());
+    json!({
+        "dict_class": class,
+        "activation_dim": d_total,
+        "dict_size": dictionary.n_features,
+        "k": dictionary.rule.k(),
+        "layer": layer,
+        "submodule_name": layer.map(|layer| format!("resid_post_layer_{layer}")),
+        "crosscoder": models(dictionary),
+    })
 }
 
 fn linear_tensors(flat: &Flat, bias: &str) -> Vec<(String, TensorData)> {

@@ -115,7 +115,9 @@ impl Flat {
         for ((row, weight), bias) in rows.zip(&mut self.encoder_bias) {
             if *weight > 0.0 {
                 *bias *= weight;
-                row.iter_mut().for_each(|value| *value /= weight);
+                for value in row {
+                    *value /= weight;
+                }
             } else {
                 // It has no rank value, and must get none: its encoder is 0 by now.
                 *bias = -1.0;

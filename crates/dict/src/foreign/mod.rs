@@ -52,13 +52,13 @@ pub enum Format {
     Ckkissane,
     /// The Python package `crosscode` (oli-clive-griffin).
     Crosscode,
-    /// Llamascopium, `Language-Model-SAEs` (OpenMOSS).
+    /// Llamascopium, `OpenMOSS/Language-Model-SAEs`.
     Openmoss,
     /// `SAELens`.
     SaeLens,
     /// `dictionary_learning` (saprmarks).
     DictionaryLearning,
-    /// `sparsify` (EleutherAI).
+    /// `EleutherAI/sparsify`.
     Sparsify,
 }
 

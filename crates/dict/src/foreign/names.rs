@@ -1,6 +1,6 @@
 //! Names of hooks in the two vocabularies other programs use.
 
-/// Our name and TransformerLens' behind `blocks.<layer>.`.
+/// Our name and that of `TransformerLens` behind `blocks.<layer>.`.
 const SITES: [(&str, &str); 6] = [
     ("resid_pre", "hook_resid_pre"),
     ("resid_mid", "hook_resid_mid"),

@@ -6,14 +6,16 @@ use super::parts::{Inputs, Parts, Told, transposed};
 use super::source::Source;
 use super::torch_write::write_torch;
 use super::write::{Export, float, target, whole};
+use crate::crosscoder::Crosscoder;
 use crate::normalizer::Normalizer;
 use crate::rule::{CodeNormalization, Rule};
 use serde_json::json;
-use store::Result;
+use store::{Result, TensorData};
 
 pub(super) fn read(source: &Source, told: &Told) -> Result<Parts> {
-    let n_models = (0..)
-        .take_while(|i| source.contains(&format!("encoder.projections.{i}.weight")))
+    let n_models = source
+        .names()
+        .filter(|name| name.starts_with("encoder.projections.") && name.ends_with(".weight"))
         .count();
     let [n_features] = source.sizes("encoder.bias", "[n_features]")?;
     let code_normalization = code_normalization(source, n_models)?;
@@ -74,102 +76,110 @@ fn normalizer(source: &Source, model: usize, width: usize) -> Result<Option<Norm
 /// Writes `model_final.pt`, which `HeterogeneousCrossCoder.from_pretrained(FILE)` and its BatchTopK sister read.
 pub(super) fn write(export: &mut Export) -> Result<()> {
     let dictionary = export.dictionary;
-    if !matches!(
+    let known = matches!(
         dictionary.rule,
         Rule::L1 { .. } | Rule::BatchTopK { .. } | Rule::Matryoshka { .. }
-    ) {
+    );
+    if !known {
         return export.refuse_rule("l1 and batch-topk");
     }
     if dictionary.code_normalization.is_decoupled() || dictionary.n_models() < 2 {
         return export.refuse("the format has two models or more, and one code for all of them");
-    }
-    let n = dictionary.n_features;
-    let widths: Vec<i64> = dictionary
-        .widths
-        .iter()
-        .map(|&width| width as i64)
-        .collect();
-    let mut tensors = vec![
-        whole("activation_dims_tensor", &[widths.len()], widths.clone()),
-        whole(
-            "code_normalization_id",
-            &[],
-            vec![normalization_id(&dictionary.code_normalization)],
-        ),
-        float("encoder.bias", &[n], dictionary.encoder_bias.clone()),
-        float(
-            "normalizer.target_rms",
-            &[],
-            vec![target(&dictionary.normalizer[0])],
-        ),
-    ];
-    if let Some(k) = dictionary.rule.k() {
-        tensors.push(whole("k", &[], vec![k as i64]));
-        tensors.push(float("threshold", &[], vec![dictionary.threshold]));
-    }
-    let absent = dictionary
-        .normalizer
-        .iter()
-        .zip(&dictionary.widths)
-        .all(|(normalizer, &width)| *normalizer == Normalizer::identity(width));
-    for (model, &width) in dictionary.widths.iter().enumerate() {
-        let normalizer = &dictionary.normalizer[model];
-        let known = |values: &Vec<f32>| {
-            if absent {
-                vec![f32::NAN; width]
-            } else {
-                values.clone()
-            }
-        };
-        tensors.extend([
-            float(
-                &format!("encoder.projections.{model}.weight"),
-                &[n, width],
-                transposed(&dictionary.encoder[model], width, n),
-            ),
-            float(
-                &format!("decoder.projections.{model}.weight"),
-                &[width, n],
-                transposed(&dictionary.decoder[model], n, width),
-            ),
-            float(
-                &format!("decoder.projections.{model}.bias"),
-                &[width],
-                dictionary.decoder_bias[model].clone(),
-            ),
-            float(
-                &format!("normalizer.mean_{model}"),
-                &[width],
-                known(&normalizer.mean),
-            ),
-            float(
-                &format!("normalizer.std_{model}"),
-                &[width],
-                known(&normalizer.std),
-            ),
-            float(
-                &format!("normalizer.scale_{model}"),
-                &[],
-                vec![normalizer.scale],
-            ),
-        ]);
     }
     if let CodeNormalization::Mixed {
         alpha_sae,
         alpha_crosscoder,
     } = dictionary.code_normalization
     {
-        export.note(format!("the weights of the mixed normalisation are not in the state dict: load it with code_normalization_alpha_sae={alpha_sae}, code_normalization_alpha_cc={alpha_crosscoder}"));
+        export.note(format!(
+            "the weights of the mixed normalisation are not in the state dict: load it with code_normalization_alpha_sae={alpha_sae}, code_normalization_alpha_cc={alpha_crosscoder}"
+        ));
+    }
+    let mut tensors = shared_tensors(dictionary);
+    for model in 0..dictionary.n_models() {
+        tensors.extend(tensors_of(dictionary, model));
     }
     write_torch(&export.path("model_final.pt"), &tensors, &[])?;
+    let class = match dictionary.rule.k() {
+        Some(_) => "BatchTopKHeterogeneousCrossCoder",
+        None => "HeterogeneousCrossCoder",
+    };
     let trainer = json!({
-        "dict_class": if dictionary.rule.k().is_some() { "BatchTopKHeterogeneousCrossCoder" } else { "HeterogeneousCrossCoder" },
-        "activation_dims": widths,
-        "dict_size": n,
+        "dict_class": class,
+        "activation_dims": dictionary.widths,
+        "dict_size": dictionary.n_features,
         "k": dictionary.rule.k(),
     });
     export.json(
         "config.json",
         &json!({ "trainer": trainer, "provenance": export.origin() }),
     )
+}
+
+/// Tensors of all models together.
+fn shared_tensors(dictionary: &Crosscoder) -> Vec<(String, TensorData)> {
+    let widths = dictionary
+        .widths
+        .iter()
+        .map(|&width| width as i64)
+        .collect();
+    let id = normalization_id(&dictionary.code_normalization);
+    let bias = dictionary.encoder_bias.clone();
+    let target = target(&dictionary.normalizer[0]);
+    let mut tensors = vec![
+        whole("activation_dims_tensor", &[dictionary.n_models()], widths),
+        whole("code_normalization_id", &[], vec![id]),
+        float("encoder.bias", &[dictionary.n_features], bias),
+        float("normalizer.target_rms", &[], vec![target]),
+    ];
+    if let Some(k) = dictionary.rule.k() {
+        tensors.push(whole("k", &[], vec![k as i64]));
+        tensors.push(float("threshold", &[], vec![dictionary.threshold]));
+    }
+    tensors
+}
+
+/// Tensors of one model. Where no model has a normaliser, statistics are NaN.
+fn tensors_of(dictionary: &Crosscoder, model: usize) -> [(String, TensorData); 6] {
+    let (n, width) = (dictionary.n_features, dictionary.widths[model]);
+    let normalizer = &dictionary.normalizer[model];
+    let each = dictionary.normalizer.iter().zip(&dictionary.widths);
+    let absent = each
+        .into_iter()
+        .all(|(normalizer, &width)| *normalizer == Normalizer::identity(width));
+    let known = |values: &Vec<f32>| {
+        if absent {
+            vec![f32::NAN; width]
+        } else {
+            values.clone()
+        }
+    };
+    let encoder = transposed(&dictionary.encoder[model], width, n);
+    let decoder = transposed(&dictionary.decoder[model], n, width);
+    let bias = dictionary.decoder_bias[model].clone();
+    let named = |before: &str, after: &str| format!("{before}{model}{after}");
+    [
+        float(
+            &named("encoder.projections.", ".weight"),
+            &[n, width],
+            encoder,
+        ),
+        float(
+            &named("decoder.projections.", ".weight"),
+            &[width, n],
+            decoder,
+        ),
+        float(&named("decoder.projections.", ".bias"), &[width], bias),
+        float(
+            &named("normalizer.mean_", ""),
+            &[width],
+            known(&normalizer.mean),
+        ),
+        float(
+            &named("normalizer.std_", ""),
+            &[width],
+            known(&normalizer.std),
+        ),
+        float(&named("normalizer.scale_", ""), &[], vec![normalizer.scale]),
+    ]
 }

@@ -1,8 +1,8 @@
-//! Llamascopium (OpenMOSS `Language-Model-SAEs`): `sae_weights.safetensors` and `config.json`; crosscoders over heads, and
+//! Llamascopium (`OpenMOSS/Language-Model-SAEs`): `sae_weights.safetensors` and `config.json`; crosscoders over heads, and
 //! autoencoders.
 //!
 //! A crosscoder's code is decoupled: all heads share one pre-activation, and each head keeps it where it exceeds the
-//! threshold after it was multiplied by that head's decoder norm. Activations are multiplied by √d_model over the mean norm
+//! threshold after it was multiplied by that head's decoder norm. Activations are multiplied by `√d_model` over the mean norm
 //! in `dataset_average_activation_norm.<hook point>`.
 
 use super::flat::{Flat, activation_thresholds, is_unweighted};

@@ -1,8 +1,8 @@
-//! SAELens: `sae_weights.safetensors` and `cfg.json`, one model's autoencoder. A crosscoder is written as one over its
+//! `SAELens`: `sae_weights.safetensors` and `cfg.json`, one model's autoencoder. A crosscoder is written as one over its
 //! models' activations side by side.
 //!
-//! A gated autoencoder is a jumprelu in another spelling: with a = W·x, it keeps e^r·a + b_mag where a + b_gate > 0, that
-//! is where the kept value exceeds b_mag − e^r·b_gate.
+//! A gated autoencoder is a jumprelu in another spelling: with a = W·x, it keeps `e^r·a + b_mag` where `a + b_gate > 0`, that
+//! is where the kept value exceeds `b_mag − e^r·b_gate`.
 
 use super::flat::{Flat, activation_thresholds, models};
 use super::names::{from_transformer_lens, to_transformer_lens};

@@ -37,7 +37,7 @@ pub(super) struct Source {
 
 #[derive(Debug)]
 enum File {
-    Safetensors(TensorFile),
+    Safetensors(Box<TensorFile>),
     Torch(TorchFile),
 }
 
@@ -53,7 +53,7 @@ impl Source {
             .extension()
             .is_some_and(|ending| ending == "safetensors");
         let file = if is_safetensors {
-            File::Safetensors(TensorFile::open(&path)?)
+            File::Safetensors(Box::new(TensorFile::open(&path)?))
         } else {
             File::Torch(TorchFile::open(&path)?)
         };

@@ -112,20 +112,19 @@ fn tensor(out: &mut Vec<u8>, class: &str, number: usize, shape: &[usize]) {
 
 fn sizes(out: &mut Vec<u8>, sizes: &[usize]) {
     out.push(b'(');
-    sizes.iter().for_each(|&size| whole(out, size));
+    for &size in sizes {
+        whole(out, size);
+    }
     out.push(b't');
 }
 
 fn whole(out: &mut Vec<u8>, value: usize) {
-    match i32::try_from(value) {
-        Ok(value) => {
-            out.push(b'J');
-            out.extend(value.to_le_bytes());
-        }
-        Err(_) => {
-            out.extend(b"\x8a\x08");
-            out.extend((value as i64).to_le_bytes());
-        }
+    if let Ok(value) = i32::try_from(value) {
+        out.push(b'J');
+        out.extend(value.to_le_bytes());
+    } else {
+        out.extend(b"\x8a\x08");
+        out.extend((value as i64).to_le_bytes());
     }
 }
 
