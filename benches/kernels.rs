@@ -183,7 +183,10 @@ fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
 }
 
 fn main() {
-    let peaks = (kernels::peak::gigaflops(), kernels::peak::gigabytes());
+    let peaks = (
+        kernels::peak::gigaflops().unwrap_or(f64::NAN),
+        kernels::peak::gigabytes(),
+    );
     println!(
         "f32 multiply-adds {:.0} GFLOP/s, reading {:.1} GB/s, {:?}",
         peaks.0,

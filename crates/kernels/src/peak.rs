@@ -1,50 +1,39 @@
 //! What this machine can do at most, to measure kernels by.
 
 use crate::vector::vectorised;
-use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Independent sums: enough to hide the latency of a multiply-add.
-const CHAINS: usize = 8;
-/// Multiply-adds of every lane between two looks at the clock: under a millisecond.
+/// Multiply-adds of every chain between two looks at the clock: under a millisecond.
 const ROUNDS: usize = 40_000;
 /// Windows of which the best counts, so that other programs' work is not taken for this machine's limit.
 const WINDOWS: usize = 200;
 
 /// `f32` multiply-adds from registers on every thread of the pool, in 10⁹ operations (two each) per second.
-pub fn gigaflops() -> f64 {
+///
+/// `None` on machines without AVX-512, where the compiler decides what registers hold.
+pub fn gigaflops() -> Option<f64> {
+    let operations = multiply_adds(1)?;
     let best = |_: rayon::BroadcastContext<'_>| {
         let window = |_| {
             let start = Instant::now();
-            black_box(Arch::new().dispatch(MultiplyAdds));
-            (ROUNDS * CHAINS * 16 * 2) as f64 / start.elapsed().as_secs_f64()
+            black_box(multiply_adds(ROUNDS));
+            (ROUNDS * operations) as f64 / start.elapsed().as_secs_f64()
         };
         (0..WINDOWS).map(window).fold(0.0, f64::max)
     };
-    rayon::broadcast(best).iter().sum::<f64>() / 1e9
+    Some(rayon::broadcast(best).iter().sum::<f64>() / 1e9)
 }
 
-/// A loop too long for the compiler to inline into a closure by itself.
-struct MultiplyAdds;
-
-impl NullaryFnOnce for MultiplyAdds {
-    type Output = [[f32; 16]; CHAINS];
-
-    #[inline(always)]
-    fn call(self) -> Self::Output {
-        let mut sums = [[0f32; 16]; CHAINS];
-        let (factors, terms) = (black_box([[0.999f32; 16]; 2]), black_box([[0.5f32; 16]; 2]));
-        for round in 0..ROUNDS {
-            let (factor, term) = (&factors[round & 1], &terms[round & 1]);
-            for sum in &mut sums {
-                for ((sum, factor), term) in sum.iter_mut().zip(factor).zip(term) {
-                    *sum = sum.mul_add(*factor, *term);
-                }
-            }
-        }
-        sums
+/// Runs `rounds` of independent multiply-adds; returns the operations of one round.
+fn multiply_adds(rounds: usize) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    return crate::linear::avx512::F32::new().map(|unit| unit.multiply_adds(rounds));
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = rounds;
+        None
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run<U: Unit<Line = [f32; 16]>>(
     let (seq, group, n_kv) = (shape.seq, shape.group(), shape.n_kv_heads);
     let row = |row: usize| Row {
         unit,
-        row,
+        index: row,
         q: &q[row * seq * shape.n_heads * width..][..seq * shape.n_heads * width],
         k: &k[row * shape.capacity * n_kv * width..][..shape.capacity * n_kv * width],
         v: &v[row * shape.capacity * shape.kv_width()..][..shape.capacity * shape.kv_width()],
@@ -95,7 +95,7 @@ struct Room {
 /// One row of the batch.
 struct Row<'a, U> {
     unit: U,
-    row: usize,
+    index: usize,
     /// `[seq, n_heads, width]`
     q: &'a [f32],
     /// `[capacity, n_kv_heads, width]`
@@ -128,7 +128,7 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
             let at = ((i - start) * z_heads + head - first_head) * d_head;
             z[at..at + d_head].copy_from_slice(values);
         };
-        let padding = |query: &&Query| self.shape.offset + query.0 < self.shape.starts[self.row];
+        let padding = |query: &&Query| self.shape.offset + query.0 < self.shape.starts[self.index];
         let (blind, seeing) = all.split_at(all.iter().take_while(padding).count());
         for query in blind {
             let at = ((self.shape.offset + query.0) * self.shape.n_kv_heads + kv_head) * d_head;
@@ -152,11 +152,11 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
         room: &mut Room,
         place: &mut impl FnMut(Query, &[f32]),
     ) {
-        let seen = queries.map(|query| self.shape.seen(self.row, query.0));
+        let seen = queries.map(|query| self.shape.seen(self.index, query.0));
         let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
         let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
         // Lanes are numbered from the first real key: where a window begins does not move them.
-        let base = self.shape.starts[self.row];
+        let base = self.shape.starts[self.index];
         let keys = base + (first - base) / LANES * LANES..end;
         self.scores(queries, kv_head, keys.clone(), room);
         let mut sums = [0.0; R];
@@ -174,7 +174,9 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
         let mut out = vec![0.0; R * d_head];
         self.weighted(&mut out, &room.scores, kv_head, keys);
         for ((query, out), sum) in queries.iter().zip(out.chunks_exact_mut(d_head)).zip(sums) {
-            out.iter_mut().for_each(|value| *value /= sum);
+            for value in out.iter_mut() {
+                *value /= sum;
+            }
             place(*query, out);
         }
     }

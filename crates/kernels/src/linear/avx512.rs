@@ -1,7 +1,6 @@
-//! Products with AVX-512.
+//! Products of `f32` with AVX-512.
 //!
-//! Nothing here is reached without a value of [`F32`] or [`Bf16Pairs`], which exist only where the machine has the
-//! instructions.
+//! Nothing here is reached without a value of [`F32`], which exists only where the machine has the instructions.
 
 #![expect(
     unsafe_code,
@@ -13,45 +12,63 @@
 )]
 
 use super::stored::Stored;
-use super::unit::{Aligned, F32_CHUNK, PANEL, Unit, copied_lines, pack_f32, whole_lines};
+use super::unit::{Aligned, F32_CHUNK, InPlace, PANEL, Unit, copied_lines, pack_f32, whole_lines};
 use crate::isa::Isa;
-use half::bf16;
 use std::arch::x86_64::{
-    __m256, __m512, __m512bh, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_permute2f128_ps,
-    _mm256_shuffle_ps, _mm256_storeu_ps, _mm512_castps512_ps256, _mm512_dpbf16_ps,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m256, __m512, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_permute2f128_ps,
+    _mm256_shuffle_ps, _mm256_storeu_ps, _mm512_castps512_ps256, _mm512_extractf32x8_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
+use std::hint::black_box;
 
 /// `f32` by `f32`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct F32(());
 
-/// `bf16` by `bf16`, in pairs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bf16Pairs(());
-
 impl F32 {
     pub(crate) fn new() -> Option<Self> {
         (Isa::detected() >= Isa::Avx512).then_some(Self(()))
     }
-}
 
-impl Bf16Pairs {
-    pub(crate) fn new() -> Option<Self> {
-        (Isa::detected() >= Isa::Avx512Bf16).then_some(Self(()))
+    /// `rounds` multiply-adds on each of a dozen registers, for `crate::peak`; returns the operations of one round.
+    #[expect(
+        clippy::unused_self,
+        reason = "a value of it is the proof that the machine has AVX-512"
+    )]
+    pub(crate) fn multiply_adds(self, rounds: usize) -> usize {
+        // SAFETY: the machine has AVX-512 since `self` exists.
+        unsafe { multiply_adds(rounds) };
+        CHAINS * 16 * 2
     }
 }
 
+/// Independent sums that hide the latency of a multiply-add.
+const CHAINS: usize = 12;
+
+#[target_feature(enable = "avx512f")]
+fn multiply_adds(rounds: usize) {
+    let (factor, term) = (
+        _mm512_set1_ps(black_box(0.999)),
+        _mm512_set1_ps(black_box(0.5)),
+    );
+    let mut sums = [_mm512_setzero_ps(); CHAINS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, factor, term);
+        }
+    }
+    black_box(sums);
+}
+
 /// Asserts what the pointers below rely on: equal lengths, whole lines.
-fn check<L, const R: usize>(x: &[&[L]; R], panel_lines: usize) {
+pub(super) fn check<L, const R: usize>(x: &[&[L]; R], panel_lines: usize) {
     assert!(
         x.iter().all(|x| x.len() * PANEL == panel_lines),
         "rows as long as the panel"
     );
 }
 
-fn check_rows<T>(rows: &[&[T]; PANEL], values: usize) {
+pub(super) fn check_rows<T>(rows: &[&[T]; PANEL], values: usize) {
     assert!(
         rows.iter().all(|row| row.len() == values),
         "rows of whole lines"
@@ -63,7 +80,7 @@ impl Unit for F32 {
     const ZERO: Self::Line = [0.0; 16];
     const LANES: usize = 16;
     const CHUNK: usize = F32_CHUNK;
-    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = Some(whole_lines);
+    const AS_THEY_ARE: Option<InPlace<Self::Line>> = Some(whole_lines);
 
     fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
         copied_lines(values, lines);
@@ -122,106 +139,16 @@ impl Unit for F32 {
     }
 }
 
-impl Unit for Bf16Pairs {
-    type Line = [bf16; 32];
-    const ZERO: Self::Line = [bf16::ZERO; 32];
-    const LANES: usize = 32;
-    const CHUNK: usize = 32;
-    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = None;
-
-    fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
-        round_row(values, lines);
-    }
-
-    fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]) {
-        let whole = rows[0].len() / 32;
-        check_rows(&rows, rows[0].len());
-        assert!(whole * PANEL <= panel.len(), "a panel for the rows");
-        // SAFETY: the machine has the instructions since `self` exists; every row holds `whole` lines and the panel
-        // takes them.
-        unsafe { pack_pairs(rows.map(<[T]>::as_ptr), panel.as_mut_ptr().cast(), whole) };
-        for (step, lines) in panel.chunks_exact_mut(PANEL).enumerate().skip(whole) {
-            for (row, line) in rows.iter().zip(lines) {
-                line.0 = rounded(&row[step * 32..]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn tile<const R: usize>(
-        self,
-        x: [&[Self::Line]; R],
-        panel: &[Aligned<Self::Line>],
-    ) -> [[f32; PANEL]; R] {
-        check(&x, panel.len());
-        // SAFETY: the machine has the instructions since `self` exists; all rows have as many lines as the panel.
-        unsafe {
-            tile_bf16(
-                x.map(|x| x.as_ptr().cast()),
-                panel.as_ptr().cast(),
-                x[0].len(),
-            )
-        }
-    }
-
-    #[inline(always)]
-    fn direct<const R: usize, T: Stored>(
-        self,
-        x: [&[Self::Line]; R],
-        rows: [&[T]; PANEL],
-        ahead: usize,
-        _: &mut [Aligned<Self::Line>],
-    ) -> [[f32; PANEL]; R] {
-        check(&x, x[0].len() * PANEL);
-        check_rows(&rows, x[0].len() * 32);
-        // SAFETY: the machine has the instructions since `self` exists; all rows are of `x[0].len()` lines.
-        unsafe {
-            direct_bf16(
-                x.map(|x| x.as_ptr().cast()),
-                rows.map(<[T]>::as_ptr),
-                ahead,
-                x[0].len(),
-            )
-        }
-    }
-
-    #[inline(always)]
-    fn prefetch<T: Stored>(self, rows: [&[T]; PANEL], part: usize, parts: usize) {
-        prefetch(rows, part, parts);
-    }
-}
-
-/// Up to 32 values as a line.
-fn rounded<T: Stored>(values: &[T]) -> [bf16; 32] {
-    let mut line = [bf16::ZERO; 32];
-    for (to, from) in line.iter_mut().zip(values) {
-        *to = bf16::from_f32(from.value());
-    }
-    line
-}
-
-fn round_row(row: &[f32], lines: &mut [[bf16; 32]]) {
-    let (whole, rest) = row.as_chunks::<32>();
-    for (line, values) in lines.iter_mut().zip(whole) {
-        // SAFETY: called by `Bf16Pairs` alone, which exists only where the machine has the instructions; a line has the
-        // size of a register.
-        unsafe { round_line(values.as_ptr(), line.as_mut_ptr().cast()) };
-    }
-    if !rest.is_empty() {
-        lines[whole.len()] = rounded(rest);
-    }
-}
-
 /// Asks for one part of every row.
 #[inline(always)]
-fn prefetch<T>(rows: [&[T]; PANEL], part: usize, parts: usize) {
+pub(super) fn prefetch<T>(rows: [&[T]; PANEL], part: usize, parts: usize) {
     for row in rows {
         let bytes = size_of_val(row);
         let lines = bytes.div_ceil(64);
         for line in lines * part / parts..lines * (part + 1) / parts {
             // SAFETY: a hint that reads nothing; the address lies within the row.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().cast::<i8>().wrapping_add(line * 64))
+                _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().cast::<i8>().wrapping_add(line * 64));
             };
         }
     }
@@ -230,7 +157,7 @@ fn prefetch<T>(rows: [&[T]; PANEL], part: usize, parts: usize) {
 /// Sums of the lanes of each register, in the order of [`super::unit::fold`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn fold(sums: [__m512; PANEL]) -> [f32; PANEL] {
+fn fold(sums: &[__m512; PANEL]) -> [f32; PANEL] {
     let eight: [__m256; PANEL] = sums.map(|sum| {
         _mm256_add_ps(
             _mm512_castps512_ps256(sum),
@@ -264,10 +191,10 @@ fn fold(sums: [__m512; PANEL]) -> [f32; PANEL] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn folded<const R: usize>(sums: [[__m512; PANEL]; R]) -> [[f32; PANEL]; R] {
+pub(super) fn folded<const R: usize>(sums: [[__m512; PANEL]; R]) -> [[f32; PANEL]; R] {
     let mut out = [[0.0; PANEL]; R];
     for r in 0..R {
-        out[r] = fold(sums[r]);
+        out[r] = fold(&sums[r]);
     }
     out
 }
@@ -337,96 +264,8 @@ unsafe fn pack_whole<T: Stored>(rows: [*const T; PANEL], panel: *mut f32, lines:
                 _mm512_storeu_ps(
                     panel.add((step * PANEL + j) * 16),
                     T::widen(row.add(step * 16)),
-                )
+                );
             };
         }
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn zero_pairs() -> __m512bh {
-    // SAFETY: both types are 512 bits of anything.
-    unsafe { std::mem::transmute(_mm512_setzero_ps()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn load_pairs(at: *const u16) -> __m512bh {
-    // SAFETY: the caller promises 32 values; both types are 512 bits of anything.
-    unsafe { std::mem::transmute(_mm512_loadu_si512(at.cast())) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn tile_bf16<const R: usize>(
-    x: [*const u16; R],
-    panel: *const u16,
-    lines: usize,
-) -> [[f32; PANEL]; R] {
-    let mut sums = [[_mm512_setzero_ps(); PANEL]; R];
-    for step in 0..lines {
-        // SAFETY: the caller promises `lines` lines behind every pointer of `x`, and eight times as many in the panel.
-        unsafe {
-            let mut values = [zero_pairs(); R];
-            for r in 0..R {
-                values[r] = load_pairs(x[r].add(step * 32));
-            }
-            for j in 0..PANEL {
-                let w = load_pairs(panel.add((step * PANEL + j) * 32));
-                for r in 0..R {
-                    sums[r][j] = _mm512_dpbf16_ps(sums[r][j], values[r], w);
-                }
-            }
-        }
-    }
-    folded(sums)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn direct_bf16<const R: usize, T: Stored>(
-    x: [*const u16; R],
-    rows: [*const T; PANEL],
-    ahead: usize,
-    lines: usize,
-) -> [[f32; PANEL]; R] {
-    let mut sums = [[_mm512_setzero_ps(); PANEL]; R];
-    for step in 0..lines {
-        // SAFETY: the caller promises `lines` lines behind every pointer.
-        unsafe {
-            let mut values = [zero_pairs(); R];
-            for r in 0..R {
-                values[r] = load_pairs(x[r].add(step * 32));
-            }
-            for j in 0..PANEL {
-                let at = rows[j].add(step * 32);
-                if (step * 32 * size_of::<T>()).is_multiple_of(64) {
-                    // A hint that reads nothing: the address may be anywhere.
-                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(ahead).cast());
-                }
-                let w = T::round(at);
-                for r in 0..R {
-                    sums[r][j] = _mm512_dpbf16_ps(sums[r][j], values[r], w);
-                }
-            }
-        }
-    }
-    folded(sums)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn pack_pairs<T: Stored>(rows: [*const T; PANEL], panel: *mut bf16, lines: usize) {
-    for step in 0..lines {
-        for (j, row) in rows.iter().enumerate() {
-            // SAFETY: the caller promises `lines` lines behind every pointer and room for them.
-            unsafe { round_line(row.add(step * 32), panel.add((step * PANEL + j) * 32)) };
-        }
-    }
-}
-
-/// Writes 32 values as `bf16`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn round_line<T: Stored>(from: *const T, to: *mut bf16) {
-    // SAFETY: the caller promises 32 values and room for them; both types are 512 bits of anything.
-    unsafe { to.cast::<__m512bh>().write_unaligned(T::round(from)) };
 }

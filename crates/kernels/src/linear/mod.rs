@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! - [`unit`]: what an instruction set must offer, and the portable form of it: the twin of the others
-//! - `avx512`: the same with AVX-512, its `bf16` dot products included
+//! - `avx512`, `avx512_bf16`: the same with AVX-512 and its `bf16` dot products; the `unsafe` code
 //! - [`pack`]: weights into the panels that units read
 //! - [`blocked`]: loops and tasks around them
 
@@ -23,6 +23,8 @@ pub(crate) mod unit;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 #[cfg(test)]
 mod tests;
 
@@ -136,7 +138,7 @@ fn dispatch(
 ) {
     #[cfg(target_arch = "x86_64")]
     {
-        if let (Precision::Bf16, Some(unit)) = (precision, avx512::Bf16Pairs::new()) {
+        if let (Precision::Bf16, Some(unit)) = (precision, avx512_bf16::Bf16Pairs::new()) {
             return blocked::run(unit, ys, (x, width), layers, side);
         }
         if let Some(unit) = avx512::F32::new() {

@@ -85,7 +85,9 @@ impl<'a, T: Stored> Source<'a, T> {
                     .for_each(|(to, value)| *to = value.value()),
             }
             if let Some(scales) = self.scales {
-                to.iter_mut().for_each(|value| *value *= scales[row]);
+                for value in to {
+                    *value *= scales[row];
+                }
             }
         }
         block

@@ -19,6 +19,9 @@ pub(crate) const F32_CHUNK: usize = 56;
 #[repr(align(64))]
 pub(crate) struct Aligned<L>(pub(crate) L);
 
+/// Activations seen as lines, where they lie.
+pub(crate) type InPlace<L> = fn(&[f32]) -> &[L];
+
 /// Products of a few rows of activations with a panel of a weight.
 ///
 /// A *line* holds [`Self::LANES`] neighbouring values along the contraction, in the form that is multiplied. A *panel*
@@ -34,7 +37,7 @@ pub(crate) trait Unit: Copy + Send + Sync {
     const CHUNK: usize;
 
     /// Whether activations are lines as they are.
-    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]>;
+    const AS_THEY_ARE: Option<InPlace<Self::Line>>;
 
     /// Neighbouring activations as lines, the last one filled up with zeros.
     fn lines(self, values: &[f32], lines: &mut [Self::Line]);
@@ -89,7 +92,7 @@ impl Unit for Portable {
     const LANES: usize = 16;
     const CHUNK: usize = F32_CHUNK;
 
-    const AS_THEY_ARE: Option<fn(&[f32]) -> &[Self::Line]> = Some(whole_lines);
+    const AS_THEY_ARE: Option<InPlace<Self::Line>> = Some(whole_lines);
 
     fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
         copied_lines(values, lines);
