@@ -43,7 +43,11 @@ impl Cache {
     /// Notes that the tokens of `batch` were processed.
     pub(crate) fn take(&mut self, batch: &Batch) {
         self.tokens.resize(batch.batch, Vec::new());
-        for (row, new) in self.tokens.iter_mut().zip(batch.token_ids.chunks_exact(batch.seq)) {
+        for (row, new) in self
+            .tokens
+            .iter_mut()
+            .zip(batch.token_ids.chunks_exact(batch.seq))
+        {
             row.extend(new);
         }
         self.len += batch.seq;
@@ -63,7 +67,9 @@ impl Cache {
         Batch {
             batch: batch.batch,
             seq: self.len + batch.seq,
-            token_ids: rows.flat_map(|(old, new)| old.iter().chain(new).copied()).collect(),
+            token_ids: rows
+                .flat_map(|(old, new)| old.iter().chain(new).copied())
+                .collect(),
             starts: self.starts.clone(),
             ends: batch.ends.iter().map(|end| self.len + end).collect(),
         }

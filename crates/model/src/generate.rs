@@ -85,7 +85,9 @@ impl Stops<'_> {
         let longest = texts.iter().map(String::len).max().unwrap_or(0);
         let tail = &tokens[tokens.len().saturating_sub(longest + 8)..];
         let text = tokenizer.decode(tail)?;
-        Ok(texts.iter().any(|stop| !stop.is_empty() && text.contains(stop)))
+        Ok(texts
+            .iter()
+            .any(|stop| !stop.is_empty() && text.contains(stop)))
     }
 }
 
@@ -137,7 +139,10 @@ impl Model {
         let mut cache = self.new_cache(prompts.len(), batch.seq + sampling.max_new_tokens)?;
         for _ in 0..sampling.max_new_tokens {
             let logits = self.step(&batch, &mut cache, tap)?;
-            let logits = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let logits = logits
+                .to_dtype(DType::F32)?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
             let rows_of_logits = logits.par_chunks(logits.len() / rows.len().max(1));
             let next = rows.par_iter_mut().zip(rows_of_logits);
             let next: Vec<u32> = next

@@ -39,13 +39,20 @@ impl Model {
         let (mut total, mut tokens) = (0.0, Vec::with_capacity(scored.len()));
         let mut d_normed = normed.zeros_like()?;
         for chunk in scored.chunks(POSITIONS) {
-            let rows: Vec<u32> = chunk.iter().map(|s| (s.row * batch.seq + s.position) as u32).collect();
+            let rows: Vec<u32> = chunk
+                .iter()
+                .map(|s| (s.row * batch.seq + s.position) as u32)
+                .collect();
             let rows = Tensor::new(rows, self.device())?;
             let logits = self.logits_of_normed(&normed.index_select(&rows, 0)?)?;
             let here: Vec<Scored> = chunk
                 .iter()
                 .enumerate()
-                .map(|(position, s)| Scored { row: 0, position, ..*s })
+                .map(|(position, s)| Scored {
+                    row: 0,
+                    position,
+                    ..*s
+                })
                 .collect();
             let loss = nll(&logits.unsqueeze(0)?, &here)?;
             total += loss.total;
@@ -53,7 +60,12 @@ impl Model {
             let d_logits = loss.d_logits.squeeze(0)?;
             d_normed = d_normed.index_add(&rows, &self.unembed_backward(&logits, d_logits)?, 0)?;
         }
-        Ok(Likelihood { total, tokens, trace, d_normed })
+        Ok(Likelihood {
+            total,
+            tokens,
+            trace,
+            d_normed,
+        })
     }
 
     /// Gradient by the output of the final norm from that by some `logits [n, vocab]`.

@@ -20,8 +20,13 @@ pub(crate) fn choose(logits: &[f32], sampling: &Sampling, rng: &mut ChaCha8Rng) 
         return likeliest(logits);
     }
     let largest = f64::from(logits[likeliest(logits) as usize]);
-    let weight = |id: &u32| ((f64::from(logits[*id as usize]) - largest) / sampling.temperature).exp();
-    let kept = if sampling.top_k > 0 { sampling.top_k.min(logits.len()) } else { logits.len() };
+    let weight =
+        |id: &u32| ((f64::from(logits[*id as usize]) - largest) / sampling.temperature).exp();
+    let kept = if sampling.top_k > 0 {
+        sampling.top_k.min(logits.len())
+    } else {
+        logits.len()
+    };
     let candidates: Vec<u32> = if sampling.top_p < 1.0 {
         nucleus(logits, kept, sampling.top_p, &weight)
     } else if kept < logits.len() {
@@ -64,7 +69,9 @@ fn nucleus(logits: &[f32], kept: usize, top_p: f64, weight: &impl Fn(&u32) -> f6
 /// The `n` likeliest tokens, the lowest id first among equals.
 fn ranked(logits: &[f32], n: usize) -> Vec<u32> {
     let order = |a: &u32, b: &u32| -> Ordering {
-        logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
+        logits[*b as usize]
+            .total_cmp(&logits[*a as usize])
+            .then(a.cmp(b))
     };
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     if n < ids.len() {
@@ -135,7 +142,13 @@ mod tests {
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 1000.0)
             .collect();
         let weight = |id: &u32| f64::from(logits[*id as usize]).exp();
-        for (kept, top_p) in [(5000, 0.01), (5000, 0.5), (5000, 0.999), (40, 0.5), (3000, 0.9)] {
+        for (kept, top_p) in [
+            (5000, 0.01),
+            (5000, 0.5),
+            (5000, 0.999),
+            (40, 0.5),
+            (3000, 0.9),
+        ] {
             let ours = nucleus(&logits, kept, top_p, &weight);
             let mut sorted: Vec<u32> = (0..5000).collect();
             sorted.sort_by(|a, b| {
@@ -152,7 +165,9 @@ mod tests {
 
     #[test]
     fn log_probabilities_are_those_of_the_softmax() {
-        let logits: Vec<f32> = (0..3000).map(|i| ((i * 37) % 101) as f32 / 7.0 - 40.0).collect();
+        let logits: Vec<f32> = (0..3000)
+            .map(|i| ((i * 37) % 101) as f32 / 7.0 - 40.0)
+            .collect();
         let sum: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
         for token in [0, 17, 2999] {
             let exact = f64::from(logits[token]) - sum.ln();

@@ -82,7 +82,10 @@ impl Weight {
     /// Rounds a matrix to 8-bit integers.
     pub fn int8(matrix: &Tensor) -> Result<Self> {
         let columns = matrix.dim(1)?;
-        let values = matrix.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = matrix
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         Ok(Self::Int8(Arc::new(Int8Matrix::new(&values, columns))))
     }
 
@@ -167,8 +170,14 @@ impl Linear {
 
     /// What several layers make of one input; their precision is the first one's.
     pub(crate) fn all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
-        let precision = layers.first().map_or(Precision::F32, |layer| layer.precision);
-        ops::linears(x, layers.map(|layer| (&layer.weight, layer.bias.as_ref())), precision)
+        let precision = layers
+            .first()
+            .map_or(Precision::F32, |layer| layer.precision);
+        ops::linears(
+            x,
+            layers.map(|layer| (&layer.weight, layer.bias.as_ref())),
+            precision,
+        )
     }
 
     /// Gradient by the input: `[tokens, d_out]` → `[tokens, d_in]`.

@@ -3,34 +3,53 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
 
 use model::{
-    DType, Device, Finish, Generated, Loading, Model, Precision, Sampling, Stops, Storage, Tokenizer,
+    DType, Device, Finish, Generated, Loading, Model, Precision, Sampling, Stops, Storage,
+    Tokenizer,
 };
 use std::path::{Path, PathBuf};
 
 fn directory(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 fn load(name: &str, storage: Storage, precision: Precision) -> Model {
-    let loading = Loading { dtype: DType::F32, storage, precision };
+    let loading = Loading {
+        dtype: DType::F32,
+        storage,
+        precision,
+    };
     Model::load_with(&directory(name), &Device::Cpu, loading).unwrap()
 }
 
 /// Unequal lengths, so that there is padding of several widths.
 fn prompts() -> Vec<Vec<u32>> {
     let token = |row: u32, i: u32| (row * 17 + i * i * 5 + 3) % 60;
-    [3, 41, 1, 18, 9].iter().zip(0..).map(|(&n, row)| (0..n).map(|i| token(row, i)).collect()).collect()
+    [3, 41, 1, 18, 9]
+        .iter()
+        .zip(0..)
+        .map(|(&n, row)| (0..n).map(|i| token(row, i)).collect())
+        .collect()
 }
 
 fn sampling() -> Sampling {
-    Sampling { temperature: 0.9, top_p: 0.95, top_k: 30, seed: 7, ..Sampling::greedy(24) }
+    Sampling {
+        temperature: 0.9,
+        top_p: 0.95,
+        top_k: 30,
+        seed: 7,
+        ..Sampling::greedy(24)
+    }
 }
 
 fn written(model: &Model, rows: &[usize]) -> Vec<Generated> {
     let prompts = prompts();
     let chosen: Vec<Vec<u32>> = rows.iter().map(|&row| prompts[row].clone()).collect();
     let streams: Vec<u64> = rows.iter().map(|&row| 100 + row as u64).collect();
-    model.generate(&chosen, &streams, &sampling(), &[5], &mut ()).unwrap()
+    model
+        .generate(&chosen, &streams, &sampling(), &[5], &mut ())
+        .unwrap()
 }
 
 #[test]
@@ -48,7 +67,10 @@ fn a_document_has_the_same_text_and_bits_in_any_batch() {
         let together = written(&model, &[0, 1, 2, 3, 4]);
         let shards = [written(&model, &[3, 0]), written(&model, &[4, 1, 2])].concat();
         for (row, other) in [3, 0, 4, 1, 2].into_iter().zip(shards) {
-            assert_eq!(together[row], other, "{name} {storage:?} {precision:?}, document {row}");
+            assert_eq!(
+                together[row], other,
+                "{name} {storage:?} {precision:?}, document {row}"
+            );
         }
     }
 }
@@ -56,7 +78,12 @@ fn a_document_has_the_same_text_and_bits_in_any_batch() {
 #[test]
 fn threads_do_not_change_the_text() {
     let model = load("qwen3", Storage::Computed, Precision::F32);
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pool = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    };
     let by = |threads| pool(threads).install(|| written(&model, &[0, 1, 2, 3, 4]));
     assert_eq!(by(1), by(5));
 }
@@ -73,9 +100,15 @@ fn rounded_weights_move_the_logits_a_little() {
     let size = exact.iter().fold(0f32, |a, b| a.max(b.abs()));
     let distance = |storage, precision| {
         let ours = logits(storage, precision);
-        ours.iter().zip(&exact).fold(0f32, |worst, (a, b)| worst.max((a - b).abs())) / size
+        ours.iter()
+            .zip(&exact)
+            .fold(0f32, |worst, (a, b)| worst.max((a - b).abs()))
+            / size
     };
-    assert!(distance(Storage::Stored, Precision::F32) < 1e-6, "the file holds f32");
+    assert!(
+        distance(Storage::Stored, Precision::F32) < 1e-6,
+        "the file holds f32"
+    );
     assert!(distance(Storage::Computed, Precision::Bf16x3) < 1e-4);
     for (storage, precision, limit) in [
         (Storage::Bf16, Precision::F32, 0.02),
@@ -83,7 +116,10 @@ fn rounded_weights_move_the_logits_a_little() {
         (Storage::Int8, Precision::F32, 0.04),
     ] {
         let distance = distance(storage, precision);
-        assert!(distance > 1e-5 && distance < limit, "{storage:?} {precision:?}: {distance}");
+        assert!(
+            distance > 1e-5 && distance < limit,
+            "{storage:?} {precision:?}: {distance}"
+        );
     }
 }
 
@@ -119,11 +155,19 @@ fn a_text_to_stop_at_ends_the_row_with_the_token_that_completes_it() {
     let model = load("qwen2", Storage::Computed, Precision::F32);
     let prompts = &prompts()[..2];
     let run = |texts: &[String]| {
-        let stops = Stops { ids: &[], texts: Some((&tokenizer, texts)) };
-        model.generate_until(prompts, &[0, 1], &sampling(), stops, &mut ()).unwrap()
+        let stops = Stops {
+            ids: &[],
+            texts: Some((&tokenizer, texts)),
+        };
+        model
+            .generate_until(prompts, &[0, 1], &sampling(), stops, &mut ())
+            .unwrap()
     };
     let free = run(&[]);
-    assert!(free.iter().all(|row| row.finish == Finish::Length && row.tokens.len() == 24));
+    assert!(
+        free.iter()
+            .all(|row| row.finish == Finish::Length && row.tokens.len() == 24)
+    );
     let text = tokenizer.decode(&free[0].tokens[9..12]).unwrap();
     assert_eq!(text.chars().count(), 3);
     let stopped = run(&["zzzzzz".into(), text.clone()]);
@@ -131,7 +175,10 @@ fn a_text_to_stop_at_ends_the_row_with_the_token_that_completes_it() {
     assert_eq!(stopped[0].finish, Finish::Stop);
     assert!(whole.ends_with(&text) && stopped[0].tokens.len() <= 12);
     assert_eq!(stopped[0].tokens, free[0].tokens[..stopped[0].tokens.len()]);
-    assert_eq!(format!("{}{text}", model::generate::cut(&whole, &[text.clone()])), whole);
+    assert_eq!(
+        format!("{}{text}", model::generate::cut(&whole, &[text.clone()])),
+        whole
+    );
 }
 
 #[test]

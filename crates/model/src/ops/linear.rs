@@ -41,21 +41,35 @@ pub fn linears<const N: usize>(
 }
 
 /// By the kernels, where everything is contiguous on the CPU, activations in `f32`.
-fn fast(x: &Tensor, layers: &[(&Weight, Option<&Tensor>)], precision: Precision) -> Option<Vec<Vec<f32>>> {
+fn fast(
+    x: &Tensor,
+    layers: &[(&Weight, Option<&Tensor>)],
+    precision: Precision,
+) -> Option<Vec<Vec<f32>>> {
     let (tokens, d_in) = x.dims2().ok()?;
     let x = Shown::of(x);
-    let weights: Vec<ShownWeight<'_>> = layers.iter().map(|(weight, _)| ShownWeight::of(weight)).collect();
-    let biases: Vec<Option<Shown<'_>>> = layers.iter().map(|(_, bias)| bias.map(Shown::of)).collect();
+    let weights: Vec<ShownWeight<'_>> = layers
+        .iter()
+        .map(|(weight, _)| ShownWeight::of(weight))
+        .collect();
+    let biases: Vec<Option<Shown<'_>>> =
+        layers.iter().map(|(_, bias)| bias.map(Shown::of)).collect();
     let mut shown = Vec::with_capacity(layers.len());
     for (weight, bias) in weights.iter().zip(&biases) {
         let bias = match bias {
             Some(bias) => Some(bias.f32()?),
             None => None,
         };
-        shown.push(Layer { weight: weight.matrix()?, bias });
+        shown.push(Layer {
+            weight: weight.matrix()?,
+            bias,
+        });
     }
     let x = x.f32()?;
-    let mut ys: Vec<Vec<f32>> = layers.iter().map(|(weight, _)| vec![0.0; tokens * weight.rows()]).collect();
+    let mut ys: Vec<Vec<f32>> = layers
+        .iter()
+        .map(|(weight, _)| vec![0.0; tokens * weight.rows()])
+        .collect();
     let mut slices: Vec<&mut [f32]> = ys.iter_mut().map(Vec::as_mut_slice).collect();
     kernels::linear::linear(&mut slices, x, d_in, &shown, precision);
     Some(ys)
@@ -71,7 +85,10 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn of(tensor: &'a Tensor) -> Self {
         let (memory, layout) = tensor.storage_and_layout();
-        Self { memory: Box::new(memory), values: layout.contiguous_offsets() }
+        Self {
+            memory: Box::new(memory),
+            values: layout.contiguous_offsets(),
+        }
     }
 
     fn slice<T: candle_core::WithDType>(&self) -> Option<&[T]> {
@@ -132,9 +149,9 @@ pub fn weight_backward(dy: &Tensor, weight: &Weight, precision: Precision) -> Re
 /// Rows of an embedding: `ids [tokens]` → `[tokens, d_model]` in `dtype`.
 pub fn embedding(weight: &Weight, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
     match weight {
-        Weight::Float(table) => {
-            table.index_select(&Tensor::new(ids, device)?, 0)?.to_dtype(dtype)
-        }
+        Weight::Float(table) => table
+            .index_select(&Tensor::new(ids, device)?, 0)?
+            .to_dtype(dtype),
         Weight::Int8(matrix) => {
             let values: Vec<f32> = ids.iter().flat_map(|&id| matrix.row(id as usize)).collect();
             Tensor::from_vec(values, (ids.len(), matrix.shape().1), device)?.to_dtype(dtype)
