@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use store::Provenance;
 use store::tables::Sample;
-use tasks::{Grader, Item, Verdict, grade, thinking};
+use tasks::{Grader, Item, Verdict, check_target, grade, thinking};
 
 use crate::{pairs, questions, verdicts};
 
@@ -143,6 +143,14 @@ fn again(
         (None, Some(grader)) if items.is_empty() => (&sample.target, grader),
         _ => return Err(anyhow::anyhow!(missing())),
     };
+    check_target(grader, target)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| {
+            format!(
+                "cannot grade {}/{}: its target cannot be used",
+                name.0, name.1
+            )
+        })?;
     let verdict = grade(grader, &sample.completion, target);
     let reasoning = thinking::split(&sample.completion).0.map(str::to_owned);
     Ok(Sample {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
-use tasks::{Grader, grade};
+use tasks::{Grader, check_target, grade};
 
 /// Grades every line of `answers` and writes it to `output` with `extracted` and `correct` added.
 pub fn run(answers: &Path, grader: Grader, output: &Path) -> Result<()> {
@@ -39,11 +39,11 @@ fn graded(text: &str, grader: Grader) -> Result<Vec<Map<String, Value>>> {
 
 fn verdict(line: &str, grader: Grader) -> Result<Map<String, Value>> {
     let mut line: Map<String, Value> = serde_json::from_str(line)?;
-    let verdict = grade(
-        grader,
-        &text_of(&line, "completion")?,
-        &text_of(&line, "target")?,
-    );
+    let (completion, target) = (text_of(&line, "completion")?, text_of(&line, "target")?);
+    check_target(grader, &target)
+        .map_err(anyhow::Error::msg)
+        .context("`target` cannot be used")?;
+    let verdict = grade(grader, &completion, &target);
     let before = json!({"extracted": line.get("extracted"), "correct": line.get("correct")});
     if line.contains_key("correct") {
         line.insert("before".to_owned(), before);

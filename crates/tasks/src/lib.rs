@@ -24,5 +24,5 @@ pub mod lab;
 pub mod thinking;
 
 pub use error::{Error, Result};
-pub use grade::{Grader, Reading, Verdict, grade};
+pub use grade::{Grader, Reading, Verdict, check_target, grade};
 pub use item::{Item, read_items, read_items_from, write_items};

@@ -11,7 +11,7 @@ use model::Tokenizer;
 use serde::Serialize;
 use store::Provenance;
 use store::tables::Sample;
-use tasks::{Grader, grade, thinking};
+use tasks::{Grader, check_target, grade, thinking};
 
 use crate::grade::Preset;
 use discover::{Found, Kind};
@@ -144,6 +144,9 @@ impl<'a> Reader<'a> {
         let Some(grader) = self.grader else {
             return Ok(sample);
         };
+        check_target(grader, &sample.target)
+            .map_err(anyhow::Error::msg)
+            .context("its target cannot be used")?;
         let verdict = grade(grader, &sample.completion, &sample.target);
         sample.readings = crate::grade::merged(sample.readings.as_deref(), &verdict)?;
         sample.correct = verdict.correct && sample.finish_reason != "length";

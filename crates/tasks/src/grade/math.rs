@@ -1,6 +1,10 @@
 //! Free answers in mathematics: every way of finding one, each compared by what it means.
 
-use super::extract::{after_hashes, after_phrase, anywhere, boxed, combined, sentence_answer};
+use std::borrow::Cow;
+
+use super::extract::{
+    after_hashes, after_phrase, announced_behind_box, anywhere, boxed, combined, sentence_answer,
+};
 use super::latex;
 use super::{Reading, Verdict};
 
@@ -49,9 +53,9 @@ impl Extractor {
         if matches!(self, Self::Boxed)
             && let Some(together) = combined(text)
             && several(target)
+            && latex::same(target, &together)
         {
-            let correct = latex::same(target, &together);
-            return reading(Some(together), correct);
+            return reading(Some(together), true);
         }
         let named = matches!(self, Self::Phrase | Self::Flexible) && says(found, target);
         reading(
@@ -87,6 +91,10 @@ fn says(found: &str, target: &str) -> bool {
 /// Grades a problem whose answer is boxed, as in MATH.
 pub(super) fn math(text: &str, target: &str) -> Verdict {
     use Extractor::{Boxed, Flexible, Phrase, Strict};
+    // Boxes on the way are no answer once the final one is announced behind them.
+    if announced_behind_box(text) {
+        return graded(text, target, [Phrase, Boxed, Strict, Flexible]);
+    }
     graded(text, target, [Boxed, Strict, Phrase, Flexible])
 }
 
@@ -97,7 +105,7 @@ pub(super) fn gsm8k(text: &str, target: &str) -> Verdict {
 }
 
 fn graded(text: &str, target: &str, order: [Extractor; 4]) -> Verdict {
-    let target = expected(target);
+    let target = &expected(target);
     let readings: Vec<Reading> = order
         .iter()
         .map(|extractor| extractor.read(text, target))
@@ -113,12 +121,21 @@ fn graded(text: &str, target: &str, order: [Extractor; 4]) -> Verdict {
     }
 }
 
-/// The answer of a target, which may be a whole solution.
-fn expected(target: &str) -> &str {
+/// The answer of a target, which may be a whole solution, or several boxes.
+fn expected(target: &str) -> Cow<'_, str> {
     let whole_solution =
         target.len() > 200 || target.contains("####") || target.contains("\\boxed");
-    let found = whole_solution.then(|| boxed(target).or_else(|| after_hashes(target)));
-    found.flatten().unwrap_or(target)
+    if !whole_solution {
+        return Cow::Borrowed(target);
+    }
+    match combined(target) {
+        Some(together) => Cow::Owned(together),
+        None => Cow::Borrowed(
+            boxed(target)
+                .or_else(|| after_hashes(target))
+                .unwrap_or(target),
+        ),
+    }
 }
 
 #[cfg(test)]

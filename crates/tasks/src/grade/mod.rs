@@ -97,6 +97,15 @@ pub fn grade(grader: Grader, completion: &str, target: &str) -> Verdict {
     }
 }
 
+/// Refuses a target that a grader cannot use, such as one that lists instructions nobody knows.
+pub fn check_target(grader: Grader, target: &str) -> Result<(), String> {
+    if grader != Grader::Ifeval {
+        return Ok(());
+    }
+    let document = serde_json::from_str(target).map_err(|error| error.to_string())?;
+    ifeval::judge(&document, "any text").map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +115,18 @@ mod tests {
         assert!(grade(Grader::Exact, " Paris\n", "Paris").correct);
         assert!(!grade(Grader::Exact, "paris", "Paris").correct);
         assert_eq!(grade(Grader::Exact, " ", "").extracted, None);
+    }
+
+    #[test]
+    fn targets_that_list_no_known_instructions_are_refused() {
+        assert_eq!(check_target(Grader::Math, ""), Ok(()));
+        let target = |id: &str| format!("{{\"instruction_id_list\":[\"{id}\"],\"kwargs\":[{{}}]}}");
+        assert_eq!(
+            check_target(Grader::Ifeval, &target("punctuation:no_comma")),
+            Ok(())
+        );
+        assert!(check_target(Grader::Ifeval, &target("a:b")).is_err());
+        assert!(check_target(Grader::Ifeval, "B").is_err());
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn connects(between: &str) -> bool {
         || words.is_empty();
     joins
         && words.len() <= 6
-        && !between.contains(['.', '=', '\n'])
+        && !between.contains(['.', '\n'])
         && !words.iter().any(|word| BACK.contains(word))
         || (words.is_empty() && between.len() <= 20)
 }

@@ -15,6 +15,15 @@ use super::latex;
 /// Longest line that is taken for an answer as a whole, in bytes.
 const LINE: usize = 120;
 
+/// Whether `the final answer is` stands behind the last box, with something after it.
+pub(super) fn announced_behind_box(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let (Some(at), Some(end)) = (lower.rfind("final answer"), lower.rfind("boxed")) else {
+        return false;
+    };
+    at > end && after_phrase(&text[at..]).is_some()
+}
+
 /// What stands after the last `####` of a line.
 pub(super) fn after_hashes(text: &str) -> Option<&str> {
     let mut rest = text;

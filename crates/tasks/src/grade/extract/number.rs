@@ -6,7 +6,7 @@ use regex::Regex;
 
 /// A number with its separators, decimals, exponent, and what it is divided by.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
-    let number = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+";
+    let number = r"\d+(?:,\d+)*(?:\.\d+)?|\.\d+";
     let pattern = format!(r"(?:{number})(?:[eE][+-]?\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?");
     Regex::new(&pattern).expect("the pattern is fixed")
 });

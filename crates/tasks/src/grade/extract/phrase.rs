@@ -53,6 +53,9 @@ fn sentence(rest: &str) -> &str {
 
 /// What a sentence that was announced as the answer says: its formulas, what it is as a whole, or its first number.
 pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
+    if let Some(said) = after_verb(sentence) {
+        return sentence_answer(said);
+    }
     let formulas = formula::all(sentence);
     match formulas.as_slice() {
         [] => {}
@@ -63,22 +66,38 @@ pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
     if !is_sentence(sentence) && latex::reads(sentence) {
         return sentence;
     }
-    let mut cut = sentence;
-    for word in [
-        " because", " since", " which", " where", " as ", " when", " so ", " (", ";", ", ",
-    ] {
-        if let Some(at) = cut.find(word)
-            && at > 0
-        {
-            cut = &cut[..at];
-        }
-    }
+    let cut = clause(sentence);
     if latex::reads(cut) {
         return cut;
     }
     number::last(cut)
         .or_else(|| number::last(sentence))
         .unwrap_or(sentence)
+}
+
+/// A sentence up to its first reason or aside.
+fn clause(sentence: &str) -> &str {
+    const ENDS: [&str; 10] = [
+        " because", " since", " which", " where", " as ", " when", " so ", " (", ";", ", ",
+    ];
+    let ends = ENDS
+        .iter()
+        .filter_map(|end| sentence.find(end))
+        .filter(|at| *at > 0);
+    &sentence[..ends.min().unwrap_or(sentence.len())]
+}
+
+/// What follows the verb: `the largest $n$ is 34`.
+fn after_verb(sentence: &str) -> Option<&str> {
+    let clause = clause(sentence);
+    let verbs = [" is ", " are ", " equals "];
+    let end = verbs
+        .iter()
+        .filter_map(|verb| Some(clause.rfind(verb)? + verb.len()))
+        .max()?;
+    let said = sentence[end..].trim();
+    let something = said.contains(|c: char| c.is_ascii_digit() || "$\\".contains(c));
+    something.then_some(said)
 }
 
 #[cfg(test)]

@@ -102,6 +102,11 @@ fn lists(targets: &[Item], answers: &[Item], set: bool) -> bool {
                 .all(|answer| targets.iter().any(|target| items(target, answer)));
     }
     let named = targets.len() > 1 && relation::same_names(targets, answers);
+    let answers = &if targets.len() < answers.len() && targets.len() > 1 {
+        distinct(answers)
+    } else {
+        answers.to_vec()
+    };
     let mut free: Vec<&Item> = answers.iter().collect();
     targets.len() == answers.len()
         && targets.iter().all(|target| {
@@ -110,6 +115,17 @@ fn lists(targets: &[Item], answers: &[Item], set: bool) -> bool {
             });
             found.map(|at| free.remove(at)).is_some()
         })
+}
+
+/// Items without those that were there before.
+fn distinct(all: &[Item]) -> Vec<Item> {
+    let mut kept: Vec<Item> = Vec::new();
+    for item in all {
+        if !kept.iter().any(|known| items(known, item)) {
+            kept.push(item.clone());
+        }
+    }
+    kept
 }
 
 /// `x = 1, y = 2` and `(1, 2)`.

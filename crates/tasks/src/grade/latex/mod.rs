@@ -31,7 +31,8 @@ const LONGEST: usize = 4000;
 
 /// Whether an answer is the target. Neither may be a whole solution: both are what was taken out of it.
 pub(super) fn same(target: &str, answer: &str) -> bool {
-    let (target, answer) = (clean(target), clean(answer));
+    let (target, answer) = (text::unescaped(target), text::unescaped(answer));
+    let (target, answer) = (clean(&target), clean(&answer));
     if target.len() > LONGEST || answer.len() > LONGEST {
         return target == answer;
     }
@@ -68,7 +69,9 @@ pub(super) fn reads(text: &str) -> bool {
 fn formulas(target: &str, answer: &str) -> bool {
     exact::refuel();
     let mut targets = answer::readings(target);
-    if target.trim_start_matches('-').starts_with("0,") {
+    // A target with a decimal comma looks like a list: only an answer with a decimal point tells.
+    let comma = answer.contains('.') && !answer.contains(',') && decimals(target) > 1;
+    if target.trim_start_matches('-').starts_with("0,") || comma {
         targets.extend(answer::decimal_comma(target));
     }
     let answers = answer::readings(answer);
@@ -78,6 +81,15 @@ fn formulas(target: &str, answer: &str) -> bool {
             .any(|target| answers.iter().any(|answer| compare::same(target, answer)))
     };
     any(&answers) || (!target.contains(',') && any(answer::decimal_comma(answer).as_slice()))
+}
+
+/// Digits after the only comma of a text that is digits and a comma.
+fn decimals(text: &str) -> usize {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match text.trim_start_matches('-').split_once(',') {
+        Some((whole, part)) if digits(whole) && digits(part) => part.len(),
+        _ => 0,
+    }
 }
 
 /// The letter and the content of a choice written out: `\textbf{(B)}\ 12`, `(B) 12`.

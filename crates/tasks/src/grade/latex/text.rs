@@ -1,6 +1,7 @@
 //! Answers that are words, and what is left to compare of formulas that cannot be read.
 
 use super::node::Node;
+use std::borrow::Cow;
 
 /// Words that say the same as a formula.
 pub(super) fn meaning(text: &str) -> Option<Node> {
@@ -120,6 +121,26 @@ pub(super) fn parts(text: &str) -> Vec<String> {
     parts
 }
 
+/// A text whose every command has two backslashes, as in the source of a program, with one.
+pub(super) fn unescaped(text: &str) -> Cow<'_, str> {
+    let (mut doubled, mut run) = (false, 0);
+    for c in text.chars() {
+        match c {
+            '\\' => run += 1,
+            c if c.is_ascii_alphabetic() && run > 0 && run != 2 => return Cow::Borrowed(text),
+            c => {
+                doubled |= run == 2 && c.is_ascii_alphabetic();
+                run = 0;
+            }
+        }
+    }
+    if doubled {
+        Cow::Owned(text.replace("\\\\", "\\"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 /// Whether a text is words, one of them of two letters at least, rather than a formula.
 pub(in crate::grade) fn is_words(text: &str) -> bool {
     let plain = text
@@ -196,6 +217,8 @@ mod tests {
             is_words("\\text{Friday}") && is_words("Friday") && !is_words("x+1") && !is_words("A")
         );
         assert_eq!(meaning("no solutions"), Some(Node::Set(Vec::new())));
+        assert_eq!(unescaped("\\\\frac{1}{2}"), "\\frac{1}{2}");
+        assert_eq!(unescaped("\\frac{1}{2}\\\\x"), "\\frac{1}{2}\\\\x");
         assert_eq!(meaning("Seven"), Some(Node::whole(7)));
     }
 }
