@@ -13,7 +13,10 @@ fn words(args: &[&str]) -> Command {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
     let mut command = Command::new(profile.join("examples/words"));
-    command.args(args).env_remove("POSTSCOPE_THREADS");
+    command
+        .args(args)
+        .env_remove("POSTSCOPE_THREADS")
+        .env_remove("POSTSCOPE_CONFIG");
     command
 }
 
@@ -198,4 +201,49 @@ fn the_manual_is_generated_in_every_form() {
         assert_eq!(code, Some(0));
         assert!(script.contains("words"), "{shell}");
     }
+}
+
+/// A file of settings for this test alone.
+fn settings(name: &str, text: &str) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("words-{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file_which_beats_the_default() {
+    let path = settings("order", "[words.count]\ntimes = 4\n");
+    let lines = |line: &[&str], variable: Option<&str>| {
+        let mut command = words(&["count", "Cargo.toml"]);
+        command.args(line).env("POSTSCOPE_CONFIG", &path);
+        if let Some(value) = variable {
+            command.env("POSTSCOPE_WORDS_COUNT_TIMES", value);
+        }
+        let out = command.output().unwrap().stdout;
+        String::from_utf8(out).unwrap().lines().count()
+    };
+    assert_eq!(lines(&[], None), 4);
+    assert_eq!(lines(&[], Some("3")), 3);
+    assert_eq!(lines(&["--times", "2"], Some("3")), 2);
+    let file = path.to_str().unwrap();
+    let (code, out, _) = told(&["count", "Cargo.toml", "--config", file, "--print-config"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.starts_with("[words.count]\n") && out.contains("times = 4\n"),
+        "{out}"
+    );
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_setting_that_nobody_knows_is_a_mistake() {
+    let path = settings("unknown", "[words.count]\ntime = 4\n");
+    let file = path.to_str().unwrap();
+    let (code, out, err) = told(&["count", "Cargo.toml", "--config", file]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(
+        err,
+        format!("words: cannot use {file}: `words.count` has no argument `time`\n")
+    );
+    std::fs::remove_file(path).unwrap();
 }
