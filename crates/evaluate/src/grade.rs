@@ -66,7 +66,7 @@ pub enum Preset {
     Gsm8k,
     /// The letter the answer settles on
     Mcq,
-    /// IFEval's instructions; the target is the document as JSON
+    /// Instructions whose keeping a program can check; the target is the document as JSON
     Ifeval,
 }
 

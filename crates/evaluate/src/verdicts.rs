@@ -78,18 +78,16 @@ pub fn render(before: &[Sample], after: &[Sample]) -> String {
     let changed: Vec<String> = changed(before, after)
         .map(|(before, after)| line(before, after))
         .collect();
-    let mut text = aligned(&rows);
+    let mut blocks = vec![aligned(&rows)];
     if !changed.is_empty() {
-        text.push('\n');
-        text.push_str(&changed[..changed.len().min(SHOWN)].concat());
+        blocks.push("\n".to_owned());
+        blocks.extend_from_slice(&changed[..changed.len().min(SHOWN)]);
     }
     if changed.len() > SHOWN {
-        text.push_str(&format!(
-            "and {} more (--changes writes all)\n",
-            changed.len() - SHOWN
-        ));
+        let more = changed.len() - SHOWN;
+        blocks.push(format!("and {more} more (--changes writes all)\n"));
     }
-    text
+    blocks.concat()
 }
 
 fn changed<'a>(

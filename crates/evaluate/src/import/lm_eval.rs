@@ -81,7 +81,7 @@ fn filter_name(line: &Line) -> &str {
     line.get("filter").and_then(Value::as_str).unwrap_or("none")
 }
 
-/// Metric values of a line, in their order; lists, such as of IFEval's instructions, are passed over.
+/// Metric values of a line, in their order; lists, such as of several instructions, are passed over.
 fn metrics(line: &Line) -> Vec<(String, f64)> {
     let names: Vec<String> = match line.get("metrics") {
         Some(Value::Array(names)) => names

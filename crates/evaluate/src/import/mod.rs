@@ -89,16 +89,16 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn summary(samples: &[Sample], files: usize, left_out: usize) -> String {
     let right = samples.iter().filter(|sample| sample.correct).count();
-    let mut text = format!(
+    let text = format!(
         "{right} of {} answers right, from {files} files",
         samples.len()
     );
-    if left_out > 0 {
-        text.push_str(&format!(
-            "; {left_out} repeated answers without a verdict left out (--preset grades them)"
-        ));
+    match left_out {
+        0 => text,
+        n => format!(
+            "{text}; {n} repeated answers without a verdict left out (--preset grades them)"
+        ),
     }
-    text
 }
 
 /// What reading a file needs to know.
