@@ -146,6 +146,20 @@ fn folder(output: &Path) -> Option<PathBuf> {
     Some(name.into())
 }
 
+/// Whether a table of this very run, whatever its self-check said, is there.
+pub fn stands(output: &Path, made_from: &Provenance) -> bool {
+    if output == Path::new("-") || !output.is_file() {
+        return false;
+    }
+    let Ok(mut found) = store::table_provenance(output) else {
+        return false;
+    };
+    if let Some(settings) = found.settings.as_object_mut() {
+        settings.shift_remove("self_check");
+    }
+    found == *made_from
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

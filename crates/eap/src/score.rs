@@ -20,7 +20,7 @@ use crate::{
     graph::{Gqa, Graph, Level},
     method::{Ablation, Endpoints, Method, Plan},
     pairs::Metric,
-    parts::Parts,
+    parts::{Parts, stands},
     precision::Precision,
     sets::{self, Choice, Set, Work},
     table::Table,
@@ -378,20 +378,6 @@ impl Job<'_> {
         let provenance = Provenance::new("eap score", &settings)?.seed(args.choice.filter.seed);
         Ok(provenance.input(&self.model.path)?.inputs(&tables)?)
     }
-}
-
-/// Whether a table of this very run is there.
-fn stands(output: &Path, made_from: &Provenance) -> bool {
-    if output == Path::new("-") || !output.is_file() {
-        return false;
-    }
-    let Ok(mut found) = store::table_provenance(output) else {
-        return false;
-    };
-    if let Some(settings) = found.settings.as_object_mut() {
-        settings.shift_remove("self_check");
-    }
-    found == *made_from
 }
 
 /// What is stored with the edges: every choice, the sign, what was left of the documents, and the self-check.
