@@ -120,15 +120,8 @@ impl Model {
                     self.backward_mlp(index, layer, kept, &d_resid, trace, taps, gradients)?;
             }
             if !trace.holds(Site::AttnOut, index) {
-                d_resid = self.backward_attention(
-                    index,
-                    layer,
-                    kept,
-                    &d_resid,
-                    trace,
-                    taps,
-                    gradients,
-                )?;
+                d_resid =
+                    self.backward_attention(index, layer, kept, &d_resid, trace, taps, gradients)?;
             }
         }
         gradients.add(
