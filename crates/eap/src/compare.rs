@@ -279,7 +279,7 @@ mod tests {
     const SETTINGS: Settings = Settings {
         test: Test::T,
         fdr: 0.05,
-        draws: 400,
+        draws: 2000,
         seed: 3,
     };
 
