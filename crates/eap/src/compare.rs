@@ -210,9 +210,7 @@ fn tested(
         .par_iter()
         .map(|differences| match settings.test {
             Test::T => student::paired_p(differences),
-            Test::Permutation => {
-                stats::permutation_sign(differences, settings.draws, settings.seed)
-            }
+            Test::Permutation => permutation_p(differences, settings),
         })
         .collect();
     let q = stats::benjamini_hochberg(&p);
@@ -236,6 +234,13 @@ fn tested(
         }
     };
     Ok((0..units.len()).map(row).collect())
+}
+
+/// Two-sided: twice the smaller of the two one-sided p-values, at most 1.
+fn permutation_p(differences: &[f64], settings: &Settings) -> f64 {
+    let p = |values: &[f64]| stats::permutation_sign(values, settings.draws, settings.seed);
+    let negated: Vec<f64> = differences.iter().map(|difference| -difference).collect();
+    (2.0 * p(differences).min(p(&negated))).min(1.0)
 }
 
 /// Percentile bootstrap intervals of many means: one product of how often each example is drawn with the differences.
