@@ -75,7 +75,7 @@ class Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         value, threshold = ctx.saved_tensors
-        window = ((value - threshold).abs() < ctx.width / 2).float()
+        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).float()
         return None, (-gradient * window / ctx.width).sum(0), None
 
 
@@ -92,7 +92,7 @@ class Gate(torch.autograd.Function):
     def backward(ctx, gradient):
         f, weight, threshold = ctx.saved_tensors
         value = f * weight
-        window = ((value - threshold).abs() < ctx.width / 2).float()
+        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).float()
         by_threshold = -(threshold / weight) * gradient * window / ctx.width
         return gradient * (value > threshold), None, by_threshold.sum(0), None
 
@@ -178,6 +178,8 @@ def main():
         "decoder_bias": torch.zeros(TOTAL),
         "thresholds": torch.full((FEATURES,), 0.1),
     }
+    # These cannot compete and die.
+    start["encoder"][-16:] *= 0.02
     rules = ["l1", "topk", "batch-topk", "jumprelu", "matryoshka"]
     losses = {rule: train(rule, start) for rule in rules}
     save_file(start, str(output / "start.safetensors"))

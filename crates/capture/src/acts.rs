@@ -49,7 +49,7 @@ pub struct Args {
     /// Activation store to write, a directory
     #[arg(short, long, value_name = "DIR", required = true)]
     output: PathBuf,
-    /// Format of the stored values: f32, f16 or bf16
+    /// Format of the stored values: f32, f16, bf16 or int8 (a factor for each row; `capture info` shows its error)
     #[arg(long, value_name = "DTYPE", default_value = "bf16")]
     dtype: Dtype,
     /// What the models are computed in: f32, f16 or bf16
@@ -357,7 +357,7 @@ fn finish(
 impl Args {
     /// Bytes on disk of the activations of one model and hook.
     pub(crate) fn stored(&self, plan: &Plan, width: usize) -> u64 {
-        (plan.n_rows() * width * self.dtype.size()) as u64
+        (plan.n_rows() * self.dtype.row_bytes(width)) as u64
     }
 
     /// Rows held at a time.

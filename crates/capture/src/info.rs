@@ -27,20 +27,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn text(manifest: &Manifest) -> String {
-    let head = "model\thook\trows\twidth\tdtype\tparts\tmean_norm\ttotal_variance";
+    let head = "model\thook\trows\twidth\tdtype\tparts\tmean_norm\ttotal_variance\trounding_error";
     let mut lines = vec![head.to_owned()];
     for stream in &manifest.streams {
         let of = |model: &&store::activations::manifest::ManifestModel| model.label == stream.label;
         let width = manifest.models.iter().find(of).map_or(0, |m| m.width);
         lines.push(format!(
-            "{}\t{}\t{}\t{width}\t{}\t{}\t{:.4}\t{:.4}",
+            "{}\t{}\t{}\t{width}\t{}\t{}\t{:.4}\t{:.4}\t{:.2e}",
             stream.label,
             stream.hook,
             manifest.n_rows,
             manifest.dtype,
             stream.parts.len(),
             stream.mean_norm,
-            stream.total_variance
+            stream.total_variance,
+            stream.rounding_error.unwrap_or(0.0)
         ));
     }
     lines.join("\n")

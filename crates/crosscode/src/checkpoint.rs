@@ -1,18 +1,16 @@
 //! `dict.state.safetensors`: what a stopped training run left, beside the dictionary it will become.
 //!
-//! Weights, moments, counters and the curve so far. Its provenance is that of the dictionary, so a run with other settings
+//! Weights, moments, counters, the place of reading and the curve so far. Its provenance is that of the dictionary, so a run with other settings
 //! or other activations is refused with the difference named.
 
+use crate::curve::Curve;
+use crate::reader::Position;
 use dict::Trainer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use store::tables::CrosscoderStep;
 use store::{Provenance, TensorData, TensorFile, write_tensors};
-
-/// Numbers of one step in the state file.
-const COLUMNS: usize = 8;
 
 /// The state file of one run.
 #[derive(Debug)]
@@ -32,12 +30,19 @@ impl Checkpoint {
     }
 
     /// Writes the state.
-    pub fn save(&self, trainer: &Trainer, curve: &[CrosscoderStep]) -> anyhow::Result<()> {
+    pub fn save(&self, trainer: &Trainer, curve: &Curve, position: Position) -> anyhow::Result<()> {
         let Some(path) = &self.path else {
             return Ok(());
         };
         let mut tensors = trainer.state();
-        tensors.push(("curve".into(), pack(curve)));
+        let numbers = [
+            ("reader", position.to_numbers()),
+            ("curve", curve.to_numbers()),
+        ];
+        tensors.extend(numbers.map(|(name, values)| {
+            let shape = vec![values.len()];
+            (name.to_owned(), TensorData::I64 { shape, values })
+        }));
         Ok(write_tensors(
             path,
             &tensors,
@@ -46,8 +51,12 @@ impl Checkpoint {
         )?)
     }
 
-    /// Takes up a state left by the same run; returns the curve so far, or `None` when there is none.
-    pub fn resume(&self, trainer: &mut Trainer) -> anyhow::Result<Option<Vec<CrosscoderStep>>> {
+    /// Takes up a state left by the same run; returns the place of reading, or `None` when there is no state.
+    pub fn resume(
+        &self,
+        trainer: &mut Trainer,
+        curve: &mut Curve,
+    ) -> anyhow::Result<Option<Position>> {
         let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
             return Ok(None);
         };
@@ -60,7 +69,8 @@ impl Checkpoint {
             );
         }
         trainer.restore(&file)?;
-        Ok(Some(unpack(&file.i64("curve")?)))
+        curve.take_up(&file.i64("curve")?);
+        Ok(Some(Position::of_numbers(&file.i64("reader")?)?))
     }
 
     /// Removes the state of a finished run.
@@ -106,42 +116,6 @@ fn difference(place: &str, before: &Value, now: &Value) -> Option<String> {
     }
 }
 
-/// The curve as bits: JSON would not give every float back.
-fn pack(curve: &[CrosscoderStep]) -> TensorData {
-    let bits = |value: f64| value.to_bits() as i64;
-    let row = |step: &CrosscoderStep| -> [i64; COLUMNS] {
-        [
-            i64::from(step.step),
-            step.tokens as i64,
-            bits(step.loss),
-            bits(step.explained_variance),
-            bits(step.l0),
-            bits(step.dead),
-            bits(step.learning_rate),
-            bits(step.k.unwrap_or(f64::NAN)),
-        ]
-    };
-    TensorData::I64 {
-        shape: vec![curve.len(), COLUMNS],
-        values: curve.iter().flat_map(row).collect(),
-    }
-}
-
-fn unpack(values: &[i64]) -> Vec<CrosscoderStep> {
-    let value = |bits: i64| f64::from_bits(bits as u64);
-    let step = |row: &[i64]| CrosscoderStep {
-        step: row[0] as u32,
-        tokens: row[1] as u64,
-        loss: value(row[2]),
-        explained_variance: value(row[3]),
-        l0: value(row[4]),
-        dead: value(row[5]),
-        learning_rate: value(row[6]),
-        k: Some(value(row[7])).filter(|k| !k.is_nan()),
-    };
-    values.chunks_exact(COLUMNS).map(step).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,30 +137,5 @@ mod tests {
             difference("", &before, &now).unwrap(),
             r#"inputs[0].sha256 was "a" and is now "b""#
         );
-    }
-
-    #[test]
-    fn a_curve_comes_back_to_the_last_bit() {
-        let step = CrosscoderStep {
-            step: 3,
-            tokens: 1 << 40,
-            loss: 0.1 + 0.2,
-            explained_variance: -1.5,
-            l0: 31.7,
-            dead: 0.0,
-            learning_rate: 1e-4,
-            k: None,
-        };
-        let curve = vec![
-            step.clone(),
-            CrosscoderStep {
-                k: Some(0.3),
-                ..step
-            },
-        ];
-        let TensorData::I64 { values, .. } = pack(&curve) else {
-            panic!("the curve is whole numbers")
-        };
-        assert_eq!(unpack(&values), curve);
     }
 }

@@ -11,11 +11,15 @@
 //!
 //! # Layout
 //! - [`train`], [`encode`], [`eval`], [`import`], [`export`]: the subcommands; [`formats`]: other programs' formats
-//! - [`filter`]: the flags that leave rows out
-//! - [`reader`]: shuffled batches; [`plan`]: what a training run was told; [`checkpoint`]: how it continues
-//! - [`measure`]: what `eval` computes
+//! - [`filter`]: the flags that leave rows out; [`partition`]: which features belong to which models
+//! - [`args`], [`preset`], [`plan`]: what a training run is told, and what that means
+//! - [`source`]: stores, or models that compute activations as they are needed; [`sample`]: what is decided beforehand
+//! - [`reader`]: shuffled batches; [`checkpoint`]: how a run continues; [`curve`]: what it did
+//! - [`measure`], [`splice`]: what `eval` computes
 
+pub mod args;
 pub mod checkpoint;
+pub mod curve;
 pub mod encode;
 pub mod eval;
 pub mod export;
@@ -23,8 +27,13 @@ pub mod filter;
 pub mod formats;
 pub mod import;
 pub mod measure;
+pub mod partition;
 pub mod plan;
+pub mod preset;
 pub mod reader;
+pub mod sample;
+pub mod source;
+pub mod splice;
 pub mod train;
 
 mod activations;
@@ -48,7 +57,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Command {
-    Train(Box<train::Args>),
+    Train(Box<args::Args>),
     Encode(encode::Args),
     Eval(eval::Args),
     Import(Box<import::Args>),

@@ -46,27 +46,30 @@ pub fn measure(data: &Data<'_>, seed: u64) -> anyhow::Result<Vec<CrosscoderEval>
     };
     let mut sums: Vec<Sums> = means(data)?.into_iter().map(new).collect();
     let mut fired = vec![false; data.dictionary.n_features];
-    let mut active = 0;
+    let mut active = vec![0; data.dictionary.n_models()];
     let progress = cli::Progress::start("eval", rows.len() as u64, "rows");
     for (rows, documents) in rows.chunks(CHUNK).zip(documents.chunks(CHUNK)) {
         let x = data.acts.pick(rows)?;
         let slices: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
-        let codes = data.dictionary.encode(&slices, rows.len(), data.selection);
-        codes
-            .features
-            .iter()
-            .for_each(|&feature| fired[feature as usize] = true);
-        active += codes.len();
+        let codes = data
+            .dictionary
+            .encode_decoupled(&slices, rows.len(), data.selection);
+        for (codes, active) in codes.iter().zip(&mut active) {
+            codes
+                .features
+                .iter()
+                .for_each(|&feature| fired[feature as usize] = true);
+            *active += codes.len();
+        }
         add(&mut sums, data.dictionary, &codes, &x, documents);
         progress.advance(rows.len() as u64);
     }
     progress.finish();
-    let l0 = active as f64 / rows.len() as f64;
     let dead = fired.iter().filter(|&&fired| !fired).count() as f64 / fired.len() as f64;
-    let models = sums.iter().zip(&data.dictionary.labels);
+    let models = sums.iter().zip(&data.dictionary.labels).zip(active);
     Ok(models
-        .map(|(sums, label)| CrosscoderEval {
-            l0,
+        .map(|((sums, label), active)| CrosscoderEval {
+            l0: active as f64 / rows.len() as f64,
             dead,
             ..sums.row(label, rows.len(), seed)
         })
@@ -95,13 +98,13 @@ fn means(data: &Data<'_>) -> anyhow::Result<Vec<Vec<f64>>> {
 fn add(
     sums: &mut [Sums],
     dictionary: &Crosscoder,
-    codes: &Codes,
+    codes: &[Codes],
     x: &[Vec<f32>],
     documents: &[u32],
 ) {
     for (model, (sums, x)) in sums.iter_mut().zip(x).enumerate() {
         let width = dictionary.widths[model];
-        let reconstruction = dictionary.decode(model, codes);
+        let reconstruction = dictionary.decode(model, &codes[model]);
         let rows = x
             .chunks(width)
             .zip(reconstruction.chunks(width))
@@ -153,6 +156,15 @@ impl Sums {
             cosine: self.cosine / n,
             l0: 0.0,
             dead: 0.0,
+            ce_clean_nats: None,
+            ce_spliced_nats: None,
+            ce_zero_nats: None,
+            ce_recovered: None,
+            ce_recovered_low: None,
+            ce_recovered_high: None,
+            kl_nats: None,
+            kl_nats_low: None,
+            kl_nats_high: None,
         }
     }
 

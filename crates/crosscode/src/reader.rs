@@ -1,226 +1,298 @@
 //! Shuffled batches of rows: every row exactly once per epoch, a bounded buffer, an order that the seed decides.
 //!
-//! The kept rows are cut into blocks of neighbours. Each epoch shuffles the blocks, fills the buffer with the next of them
-//! (read in one piece each) and hands their rows out in shuffled order. Batches run across buffers and epochs, so none is
-//! short.
+//! The rows are cut into blocks of neighbours. Each epoch shuffles the blocks; a buffer takes the next of them (read in one
+//! piece each), leaves out rows of outlying norm, and hands the rest out in shuffled order. Batches run across buffers and
+//! epochs. A thread of its own fills the next buffer while this one is trained on; both together hold `buffer_rows`.
 
-use dict::Acts;
+use crate::sample::Sampled;
+use crate::source::Source;
+use anyhow::{Context, bail};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Rows of a block: enough neighbours for one read to be worth its while.
-const BLOCK: usize = 256;
+/// The order in which rows are handed out.
+pub struct Order {
+    source: Arc<Source>,
+    sampled: Arc<Sampled>,
+    /// Where blocks begin among the sampled rows, and the end.
+    blocks: Vec<usize>,
+    seed: u64,
+    /// Rows of a buffer, about.
+    buffer_rows: usize,
+}
+
+/// A place in that order: epoch, buffer within it, row within that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Buffer of the epoch, from 0.
+    pub buffer: u64,
+    /// Rows of the buffer handed out.
+    pub row: u64,
+}
 
 /// Hands out batches.
-pub struct Reader<'a> {
-    acts: &'a Acts,
-    /// Rows that take part, ascending.
-    rows: &'a [u32],
-    seed: u64,
-    blocks_per_buffer: usize,
-    epoch: u64,
-    /// Blocks of this epoch in their order.
-    order: Vec<u32>,
-    /// How many blocks of `order` were read.
-    blocks_done: usize,
+pub struct Reader {
+    filled: Receiver<anyhow::Result<Buffer>>,
     buffer: Buffer,
+    widths: Vec<usize>,
+    /// Rows left out for their norm in the first epoch.
+    outliers: usize,
 }
 
 /// Rows in memory.
 #[derive(Default)]
 struct Buffer {
+    position: Position,
     /// Activations of each model `[n_rows, d_model]`.
     x: Vec<Vec<f32>>,
     /// Order in which rows are handed out.
     order: Vec<u32>,
-    /// How many were handed out.
-    done: usize,
+    /// Rows left out for their norm.
+    outliers: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// Begins the first epoch. About `buffer_rows` rows are held in memory.
-    pub fn new(acts: &'a Acts, rows: &'a [u32], seed: u64, buffer_rows: usize) -> Self {
-        let mut reader = Self {
-            acts,
-            rows,
+impl Order {
+    /// About `buffer_rows` rows are held in memory, half of them being read.
+    pub fn new(source: Arc<Source>, sampled: Arc<Sampled>, seed: u64, buffer_rows: usize) -> Self {
+        Self {
+            blocks: source.blocks(&sampled.rows),
+            source,
+            sampled,
             seed,
-            blocks_per_buffer: (buffer_rows / BLOCK).max(1),
-            epoch: 0,
-            order: Vec::new(),
-            blocks_done: 0,
-            buffer: Buffer::default(),
-        };
-        reader.begin_epoch(0);
-        reader
+            buffer_rows: (buffer_rows / 2).max(1),
+        }
     }
 
+    /// Blocks of every buffer of an epoch.
+    fn buffers(&self, epoch: u64) -> Vec<Vec<u32>> {
+        let mut order: Vec<u32> = (0..self.blocks.len() as u32 - 1).collect();
+        order.shuffle(&mut self.random(epoch, 0));
+        let mut buffers: Vec<Vec<u32>> = Vec::new();
+        let mut held = usize::MAX;
+        for block in order {
+            let size = self.block(block).len();
+            if held.saturating_add(size) > self.buffer_rows {
+                buffers.push(Vec::new());
+                held = 0;
+            }
+            held += size;
+            buffers.last_mut().expect("one was just added").push(block);
+        }
+        buffers
+    }
+
+    /// Generator of one purpose within an epoch: 0 orders the blocks, n + 1 the rows of buffer n.
+    fn random(&self, epoch: u64, purpose: u64) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(epoch << 32 | purpose);
+        random
+    }
+
+    fn block(&self, block: u32) -> &[u32] {
+        let block = block as usize;
+        &self.sampled.rows[self.blocks[block]..self.blocks[block + 1]]
+    }
+
+    /// Reads one buffer.
+    fn fill(&self, position: Position, blocks: &[u32]) -> anyhow::Result<Buffer> {
+        let widths = self.source.widths();
+        let mut buffer = Buffer {
+            position,
+            x: vec![Vec::new(); widths.len()],
+            ..Buffer::default()
+        };
+        for &block in blocks {
+            let x = self.source.rows(self.block(block))?;
+            for row in 0..self.block(block).len() {
+                let rows = x.iter().zip(widths);
+                let rows: Vec<&[f32]> =
+                    rows.map(|(x, width)| &x[row * width..][..*width]).collect();
+                if self.sampled.is_ordinary(&rows) {
+                    let out = buffer.x.iter_mut().zip(rows);
+                    out.for_each(|(out, row)| out.extend_from_slice(row));
+                } else {
+                    buffer.outliers += 1;
+                }
+            }
+        }
+        let n_rows = buffer.x[0].len() / widths[0];
+        buffer.order = (0..n_rows as u32).collect();
+        buffer
+            .order
+            .shuffle(&mut self.random(position.epoch, position.buffer + 1));
+        Ok(buffer)
+    }
+
+    /// Begins to read at a place.
+    pub fn read_from(self, start: Position) -> Reader {
+        let (sender, filled) = sync_channel(0);
+        let widths = self.source.widths().to_vec();
+        std::thread::spawn(move || {
+            let mut at = start;
+            loop {
+                let buffers = self.buffers(at.epoch);
+                let mut any = false;
+                for (number, blocks) in buffers.iter().enumerate().skip(at.buffer as usize) {
+                    at.buffer = number as u64;
+                    let buffer = self.fill(at, blocks);
+                    any |= buffer.as_ref().is_ok_and(|buffer| !buffer.order.is_empty());
+                    let failed = buffer.is_err();
+                    // Whoever read has stopped, or will when it sees the error.
+                    if sender.send(buffer).is_err() || failed {
+                        return;
+                    }
+                    at.row = 0;
+                }
+                if !any && at.buffer as usize + 1 == buffers.len() && start.epoch < at.epoch {
+                    // An epoch without a row would go on for ever.
+                    let _ = sender.send(Err(anyhow::anyhow!(
+                        "cannot train: every row is of outlying norm"
+                    )));
+                    return;
+                }
+                at = Position {
+                    epoch: at.epoch + 1,
+                    ..Position::default()
+                };
+            }
+        });
+        Reader {
+            filled,
+            buffer: Buffer::default(),
+            widths,
+            outliers: 0,
+        }
+    }
+}
+
+impl Reader {
     /// Replaces `out` by the next `n` rows of every model, each `[n, d_model]`.
     pub fn next(&mut self, n: usize, out: &mut [Vec<f32>]) -> anyhow::Result<()> {
         out.iter_mut().for_each(Vec::clear);
         let mut missing = n;
         while missing > 0 {
             if self.buffer.left() == 0 {
-                self.refill()?;
+                self.buffer = match self.filled.recv() {
+                    Ok(buffer) => buffer?,
+                    Err(_) => bail!("cannot read on: the reading thread has ended"),
+                };
+                if self.buffer.position.epoch == 0 {
+                    self.outliers += self.buffer.outliers;
+                }
+                continue;
             }
             let take = missing.min(self.buffer.left());
-            self.buffer.take(take, self.acts.widths(), out);
+            self.buffer.take(take, &self.widths, out);
             missing -= take;
         }
         Ok(())
     }
 
-    /// Goes to the place behind the first `n` rows, without reading what lies before.
-    pub fn seek(&mut self, n: u64) -> anyhow::Result<()> {
-        self.begin_epoch(n / self.rows.len() as u64);
-        let mut left = (n % self.rows.len() as u64) as usize;
-        while left > 0 {
-            let (_, n_rows) = self.next_blocks();
-            if left < n_rows {
-                self.refill()?;
-                self.buffer.done = left;
-                return Ok(());
-            }
-            self.blocks_done += self.blocks_per_buffer;
-            left -= n_rows;
-        }
-        Ok(())
+    /// Where the next row comes from.
+    pub fn position(&self) -> Position {
+        self.buffer.position
     }
 
-    fn begin_epoch(&mut self, epoch: u64) {
-        self.epoch = epoch;
-        self.blocks_done = 0;
-        self.buffer.order.clear();
-        self.buffer.done = 0;
-        self.order = (0..self.rows.len().div_ceil(BLOCK) as u32).collect();
-        let mut random = self.random(0);
-        self.order.shuffle(&mut random);
+    /// Rows left out for their norm so far, in the first epoch.
+    pub fn outliers(&self) -> usize {
+        self.outliers
     }
-
-    /// Generator of one purpose within this epoch: 0 orders the blocks, n + 1 the buffer that begins with block n.
-    fn random(&self, purpose: u64) -> ChaCha8Rng {
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        random.set_stream(self.epoch << 32 | purpose);
-        random
-    }
-
-    /// The blocks that fill the next buffer, and how many rows they have.
-    fn next_blocks(&self) -> (&[u32], usize) {
-        let end = self
-            .order
-            .len()
-            .min(self.blocks_done + self.blocks_per_buffer);
-        let blocks = &self.order[self.blocks_done.min(end)..end];
-        (
-            blocks,
-            blocks.iter().map(|&block| self.block(block).len()).sum(),
-        )
-    }
-
-    /// Kept rows of a block.
-    fn block(&self, block: u32) -> &'a [u32] {
-        let start = block as usize * BLOCK;
-        &self.rows[start..self.rows.len().min(start + BLOCK)]
-    }
-
-    fn refill(&mut self) -> anyhow::Result<()> {
-        if self.blocks_done >= self.order.len() {
-            self.begin_epoch(self.epoch + 1);
-        }
-        let (blocks, n_rows) = self.next_blocks();
-        let blocks: Vec<&[u32]> = blocks.iter().map(|&block| self.block(block)).collect();
-        self.buffer.x.resize(self.acts.n_models(), Vec::new());
-        let mut piece = Vec::new();
-        for (model, x) in self.buffer.x.iter_mut().enumerate() {
-            x.clear();
-            for rows in &blocks {
-                read_block(self.acts, model, rows, &mut piece, x)?;
-            }
-        }
-        self.buffer.order = (0..n_rows as u32).collect();
-        self.buffer.done = 0;
-        let mut random = self.random(self.blocks_done as u64 + 1);
-        self.buffer.order.shuffle(&mut random);
-        self.blocks_done += self.blocks_per_buffer;
-        Ok(())
-    }
-}
-
-/// Appends the rows of a block, read in one piece with those left out between them.
-fn read_block(
-    acts: &Acts,
-    model: usize,
-    rows: &[u32],
-    piece: &mut Vec<f32>,
-    out: &mut Vec<f32>,
-) -> anyhow::Result<()> {
-    let span: Range<usize> = rows[0] as usize..rows[rows.len() - 1] as usize + 1;
-    acts.read(model, span.clone(), piece)?;
-    let width = acts.widths()[model];
-    for &row in rows {
-        out.extend_from_slice(&piece[(row as usize - span.start) * width..][..width]);
-    }
-    Ok(())
 }
 
 impl Buffer {
     fn left(&self) -> usize {
-        self.order.len() - self.done
+        self.order.len().saturating_sub(self.position.row as usize)
     }
 
     /// Appends the next `n` rows of every model.
     fn take(&mut self, n: usize, widths: &[usize], out: &mut [Vec<f32>]) {
+        let done = self.position.row as usize;
         for ((x, width), out) in self.x.iter().zip(widths).zip(out) {
-            for &row in &self.order[self.done..self.done + n] {
+            for &row in &self.order[done..done + n] {
                 out.extend_from_slice(&x[row as usize * width..][..*width]);
             }
         }
-        self.done += n;
+        self.position.row += n as u64;
+    }
+}
+
+impl Position {
+    /// As numbers of a state file.
+    pub fn to_numbers(self) -> Vec<i64> {
+        vec![self.epoch as i64, self.buffer as i64, self.row as i64]
+    }
+
+    /// From the numbers of a state file.
+    pub fn of_numbers(numbers: &[i64]) -> anyhow::Result<Self> {
+        let [epoch, buffer, row] = *numbers else {
+            bail!(
+                "a place of reading has three numbers, not {}",
+                numbers.len()
+            );
+        };
+        let number =
+            |value: i64| u64::try_from(value).context("a place of reading is not negative");
+        Ok(Self {
+            epoch: number(epoch)?,
+            buffer: number(buffer)?,
+            row: number(row)?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dict::{Acts, Filter};
     use std::collections::BTreeMap;
     use std::path::PathBuf;
     use store::{Provenance, TensorData, write_tensors};
 
-    /// Rows that hold their own number, in one file.
-    fn numbered(directory: &tempfile::TempDir, n_rows: usize) -> Acts {
+    /// Rows that hold their own number (and 1 more, so that none is 0), in one file; some a thousand times as much.
+    fn numbered(
+        directory: &tempfile::TempDir,
+        n_rows: usize,
+        outlying: impl Fn(usize) -> bool,
+    ) -> Arc<Source> {
         let path: PathBuf = directory.path().join("acts.safetensors");
-        let values = (0..n_rows).map(|row| row as f32).collect();
+        let values = (0..n_rows)
+            .flat_map(|row| [row as f32 + 1.0, if outlying(row) { 1e9 } else { 1e4 }])
+            .collect();
         let tensors = [(
             "acts".to_owned(),
             TensorData::F32 {
-                shape: vec![n_rows, 1, 1],
+                shape: vec![n_rows, 1, 2],
                 values,
             },
         )];
-        write_tensors(
-            &path,
-            &tensors,
-            &BTreeMap::new(),
-            &Provenance::new("test", &()).unwrap(),
-        )
-        .unwrap();
-        Acts::open(&[path], &[], None).unwrap()
+        let provenance = Provenance::new("test", &()).unwrap();
+        write_tensors(&path, &tensors, &BTreeMap::new(), &provenance).unwrap();
+        Arc::new(Source::Store(Acts::open(&[path], &[], None).unwrap()))
+    }
+
+    fn order(source: &Arc<Source>, buffer_rows: usize) -> Order {
+        let sampled = Sampled::new(source, Filter::default()).unwrap();
+        Order::new(Arc::clone(source), Arc::new(sampled), 1, buffer_rows)
     }
 
     fn take(reader: &mut Reader, n: usize) -> Vec<u32> {
         let mut out = [Vec::new()];
         reader.next(n, &mut out).unwrap();
-        out[0].iter().map(|&value| value as u32).collect()
+        out[0].chunks(2).map(|row| row[0] as u32 - 1).collect()
     }
 
     #[test]
-    fn every_kept_row_comes_once_per_epoch_in_shuffled_order() {
+    fn every_row_comes_once_per_epoch_in_shuffled_order_and_outliers_never() {
         let directory = tempfile::tempdir().unwrap();
-        let acts = numbered(&directory, 3000);
+        let source = numbered(&directory, 3000, |row| row % 7 == 0);
         let kept: Vec<u32> = (0..3000).filter(|row| row % 7 != 0).collect();
-        let mut reader = Reader::new(&acts, &kept, 1, 1000);
-        for epoch in 0..2 {
+        let mut reader = order(&source, 1000).read_from(Position::default());
+        for epoch in 0..3 {
             let mut seen: Vec<u32> = (0..kept.len().div_ceil(100))
                 .flat_map(|batch| take(&mut reader, 100.min(kept.len() - batch * 100)))
                 .collect();
@@ -228,23 +300,38 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, kept, "epoch {epoch}");
         }
+        assert_eq!(reader.outliers(), 3000 - kept.len());
     }
 
     #[test]
     fn a_reader_put_in_place_goes_on_as_one_that_read_its_way_there() {
         let directory = tempfile::tempdir().unwrap();
-        let acts = numbered(&directory, 2000);
-        let kept: Vec<u32> = (0..2000).collect();
+        let source = numbered(&directory, 2000, |row| row == 5);
         for place in [0, 17, 512, 768, 1999, 2000, 2300, 5000] {
-            let mut straight = Reader::new(&acts, &kept, 4, 600);
+            let mut straight = order(&source, 600).read_from(Position::default());
             take(&mut straight, place);
-            let mut placed = Reader::new(&acts, &kept, 4, 600);
-            placed.seek(place as u64).unwrap();
+            let numbers = straight.position().to_numbers();
+            let mut placed = order(&source, 600).read_from(Position::of_numbers(&numbers).unwrap());
             assert_eq!(
                 take(&mut straight, 700),
                 take(&mut placed, 700),
                 "from row {place}"
             );
         }
+    }
+
+    #[test]
+    fn no_more_than_the_buffer_is_held() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = numbered(&directory, 5000, |_| false);
+        let order = order(&source, 2048);
+        let rows = |blocks: &Vec<u32>| {
+            blocks
+                .iter()
+                .map(|&block| order.block(block).len())
+                .sum::<usize>()
+        };
+        assert!(order.buffers(0).iter().all(|blocks| rows(blocks) <= 1024));
+        assert_eq!(order.buffers(0).iter().map(rows).sum::<usize>(), 5000);
     }
 }

@@ -148,6 +148,158 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn a_run_killed_again_and_again_ends_in_the_same_bytes() {
+    let line = TRAIN.replace("64k", "100k");
+    let (directory, _) = workplace(3000);
+    let at = directory.path();
+    succeed(at, &format!("{line} -o straight.safetensors"));
+    let line = format!("{line} --checkpoint-every 7 -o d.safetensors");
+    for wait in [40, 90, 150, 230, 60, 120] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crosscode"));
+        let mut child = command
+            .current_dir(at)
+            .args(line.split_whitespace())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    succeed(at, &line);
+    assert!(read(at, "d.safetensors") == read(at, "straight.safetensors"));
+    assert!(read(at, "d.curve.parquet") == read(at, "straight.curve.parquet"));
+    assert!(read(at, "d.curve.models.parquet") == read(at, "straight.curve.models.parquet"));
+}
+
+#[test]
+fn exactly_as_many_rows_are_trained_on_as_were_asked_for() {
+    let (directory, _) = workplace(1000);
+    let at = directory.path();
+    for tokens in [1, 63, 64, 100, 2345] {
+        succeed(
+            at,
+            &format!(
+                "-q train acts.safetensors --features 16 --k 2 --batch 64 --tokens {tokens} -o d{tokens}.safetensors"
+            ),
+        );
+        let curve: Vec<CrosscoderStep> =
+            read_table(&[at.join(format!("d{tokens}.curve.parquet"))]).unwrap();
+        assert_eq!(curve.last().unwrap().tokens, tokens);
+        assert_eq!(curve.len(), (tokens as usize).div_ceil(64));
+    }
+}
+
+#[test]
+fn several_dictionaries_from_one_pass_are_those_of_single_runs() {
+    let (directory, _) = workplace(2000);
+    let at = directory.path();
+    let line = "-q train acts.safetensors --batch 64 --tokens 6400 --lr 3e-3 --order-seed 5";
+    succeed(
+        at,
+        &format!(
+            "{line} --features 24,48 --k 2,3 --seed 0,1 -o all-{{features}}-{{k}}-{{seed}}.safetensors"
+        ),
+    );
+    for name in ["24-2-0", "48-2-1", "48-3-0"] {
+        let [features, k, seed] = name.split('-').collect::<Vec<_>>()[..] else {
+            panic!("three numbers")
+        };
+        succeed(
+            at,
+            &format!("{line} --features {features} --k {k} --seed {seed} -o one.safetensors"),
+        );
+        assert!(
+            read(at, "one.safetensors") == read(at, &format!("all-{name}.safetensors")),
+            "{name}"
+        );
+        std::fs::remove_file(at.join("one.safetensors")).unwrap();
+    }
+    let (code, message) = fail(at, &format!("{line} --k 2,3 -o same.safetensors"));
+    assert!(code == 2 && message.contains("put {k}"), "{message}");
+}
+
+#[test]
+fn every_rule_and_partition_trains_and_is_read_again() {
+    let (directory, _) = workplace(2000);
+    let at = directory.path();
+    let cases = [
+        "--rule jumprelu --k 3 --bandwidth 0.1",
+        "--rule matryoshka --k 3 --groups 8,24,48",
+        "--rule l1 --sparsity 0.5 --tanh 4 --partition base=25%,sft=6,tied=25%",
+        "--code-norm decoupled --k 3",
+        "--code-norm sae --k 3 --precision bf16 --normalize norm --timed",
+    ];
+    for (number, case) in cases.into_iter().enumerate() {
+        let name = format!("d{number}.safetensors");
+        let line = "-q train acts.safetensors --features 48 --batch 64 --tokens 32k --lr 3e-3";
+        succeed(at, &format!("{line} {case} -o {name}"));
+        succeed(
+            at,
+            &format!("-q eval {name} acts.safetensors -o e{number}.parquet"),
+        );
+        let rows: Vec<CrosscoderEval> =
+            read_table(&[at.join(format!("e{number}.parquet"))]).unwrap();
+        assert!(
+            rows.iter().all(|row| row.explained_variance > 0.4),
+            "{case}: {rows:?}"
+        );
+    }
+    let partitioned = Crosscoder::load(&at.join("d2.safetensors")).unwrap();
+    assert!(
+        partitioned.row(1, 0).iter().all(|value| *value == 0.0),
+        "the first twelve are the base's"
+    );
+    assert!(
+        partitioned.row(0, 12).iter().all(|value| *value == 0.0),
+        "the next six are sft's"
+    );
+    assert!(
+        partitioned.row(0, 20) == partitioned.row(1, 20),
+        "the next twelve are tied"
+    );
+    let timed: Vec<CrosscoderStep> = read_table(&[at.join("d4.curve.parquet")]).unwrap();
+    assert!(timed[0].tokens_per_s.is_none() && timed[1].tokens_per_s.is_some());
+    for (line, wanted) in [
+        (
+            "--code-norm decoupled --rule jumprelu",
+            "one code for all models",
+        ),
+        ("--partition rl=5%", "there is no model rl"),
+    ] {
+        let (code, message) = fail(
+            at,
+            &format!("-q train acts.safetensors --features 48 --k 3 {line} -o x.safetensors"),
+        );
+        assert!(code == 2 && message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn a_preset_is_changed_by_the_flags_beside_it() {
+    let (directory, _) = workplace(2000);
+    let at = directory.path();
+    succeed(
+        at,
+        "-q train acts.safetensors --preset shi2026 --features 32 --tokens 4096 --batch 256 -o d.safetensors",
+    );
+    let dictionary = Crosscoder::load(&at.join("d.safetensors")).unwrap();
+    assert_eq!(dictionary.rule, dict::Rule::L1 { sparsity: 2.0 });
+    assert_eq!(dictionary.n_features, 32);
+    assert!(
+        dictionary.normalizer[0]
+            .mean
+            .iter()
+            .all(|mean| *mean == 0.0),
+        "activations are scaled, not centred"
+    );
+    let file = store::TensorFile::open(&at.join("d.safetensors")).unwrap();
+    let settings = &file.provenance().unwrap().settings;
+    assert_eq!(settings["filter"]["skip_first"], 1);
+    assert!((settings["settings"]["learning_rate"].as_f64().unwrap() - 1e-4).abs() < 1e-9);
+}
+
+#[test]
 fn several_stores_are_one_after_the_other() {
     let (directory, _) = workplace(1000);
     let at = directory.path();

@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::features;
 use crate::tables::{
-    CircuitOverlap, CircuitPoint, Comparison, CrosscoderEval, CrosscoderStep, Drift, Dynamics,
-    Edge, EdgeChange, EdgeMetric, PositionEdge, Sample, Score, Selection, Token, TrainingStep,
+    CircuitOverlap, CircuitPoint, Comparison, CrosscoderEval, CrosscoderModelStep, CrosscoderStep,
+    Drift, Dynamics, Edge, EdgeChange, EdgeMetric, PositionEdge, Sample, Score, Selection, Token,
+    TrainingStep,
 };
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -42,6 +43,7 @@ tables! {
     Token => "tokens",
     CrosscoderEval => "crosscoder_eval",
     CrosscoderStep => "crosscoder_steps",
+    CrosscoderModelStep => "crosscoder_model_steps",
     Drift => "drift",
     Dynamics => "dynamics",
     Edge => "edges",

@@ -142,6 +142,24 @@ pub struct CrosscoderEval {
     pub l0: f64,
     /// Share of features that never fire on these rows, 0 to 1.
     pub dead: f64,
+    /// Cross-entropy of the next token under the model itself, in nats; null, as all that follow, unless the model was given.
+    pub ce_clean_nats: Option<f64>,
+    /// The same with the hook's activations replaced by their reconstruction.
+    pub ce_spliced_nats: Option<f64>,
+    /// The same with them replaced by 0.
+    pub ce_zero_nats: Option<f64>,
+    /// (zero − spliced)/(zero − clean), at most about 1, with a bootstrap interval over documents.
+    pub ce_recovered: Option<f64>,
+    /// Lower end of the interval.
+    pub ce_recovered_low: Option<f64>,
+    /// Upper end of the interval.
+    pub ce_recovered_high: Option<f64>,
+    /// Mean KL divergence of the next token's distribution from clean to spliced, in nats, likewise.
+    pub kl_nats: Option<f64>,
+    /// Lower end of the interval.
+    pub kl_nats_low: Option<f64>,
+    /// Upper end of the interval.
+    pub kl_nats_high: Option<f64>,
 }
 
 /// One step of a crosscoder's training: written by `crosscode train` beside the dictionary.
@@ -163,6 +181,19 @@ pub struct CrosscoderStep {
     pub learning_rate: f64,
     /// Features kept per row by the rule at this step (annealed); null for rules without one.
     pub k: Option<f64>,
+    /// Rows per second since the row before; null unless the run was timed, which makes its bytes its own.
+    pub tokens_per_s: Option<f64>,
+}
+
+/// Explained variance of one model at one step of a crosscoder's training: written by `crosscode train` beside the curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrosscoderModelStep {
+    /// Optimizer step, from 1.
+    pub step: u32,
+    /// Model label.
+    pub model: String,
+    /// Explained variance of the step's batch, at most 1.
+    pub explained_variance: f64,
 }
 
 /// One feature seen from one tuned model against the base: written by `drift features`.

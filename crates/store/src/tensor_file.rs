@@ -148,6 +148,16 @@ impl TensorFile {
         Ok((self.float_dtype(name, info)?, &info.shape, self.data(info)))
     }
 
+    /// The same for a part of an activation store, which may also hold rows of 8 bits.
+    pub(crate) fn stored(&self, name: &str) -> Result<(Dtype, &[usize], &[u8])> {
+        let info = self.info(name)?;
+        let dtype = match info.dtype {
+            Format::I8 => Dtype::Int8,
+            _ => self.float_dtype(name, info)?,
+        };
+        Ok((dtype, &info.shape, self.data(info)))
+    }
+
     fn info(&self, name: &str) -> Result<&TensorInfo> {
         let missing = || Error::invalid(&self.path, format!("there is no tensor `{name}`"));
         self.header.info(name).ok_or_else(missing)

@@ -53,7 +53,8 @@ impl TensorData {
     /// A float tensor in the format a user chose.
     pub fn float(dtype: Dtype, shape: Vec<usize>, values: Vec<f32>) -> Self {
         match dtype {
-            Dtype::F32 => Self::F32 { shape, values },
+            // Rows of 8 bits are a matter of activation stores.
+            Dtype::F32 | Dtype::Int8 => Self::F32 { shape, values },
             Dtype::F16 => Self::F16 { shape, values },
             Dtype::Bf16 => Self::Bf16 { shape, values },
         }
@@ -114,6 +115,7 @@ pub(crate) fn format_name(dtype: Dtype) -> &'static str {
         Dtype::F32 => "F32",
         Dtype::F16 => "F16",
         Dtype::Bf16 => "BF16",
+        Dtype::Int8 => "I8",
     }
 }
 

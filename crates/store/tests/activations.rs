@@ -394,7 +394,7 @@ proptest! {
         values in prop::collection::vec(-1e4f32..1e4, 1..200),
         width in 1usize..7,
         rows_per_part in 1usize..9,
-        dtype in prop::sample::select(vec![Dtype::F32, Dtype::F16, Dtype::Bf16]),
+        dtype in prop::sample::select(vec![Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8]),
     ) {
         let n_rows = values.len().div_ceil(width);
         let mut values = values;
@@ -419,10 +419,13 @@ proptest! {
         let store = ActivationStore::open(dir.path()).unwrap();
         let mut out = Vec::new();
         store.read(0, "embed", 0..n_rows, &mut out).unwrap();
-        let error = match dtype { Dtype::F32 => 0.0, Dtype::F16 => 1.0 / 2048.0, Dtype::Bf16 => 1.0 / 256.0 };
+        let error = match dtype { Dtype::F32 | Dtype::Int8 => 0.0, Dtype::F16 => 1.0 / 2048.0, Dtype::Bf16 => 1.0 / 256.0 };
         prop_assert_eq!(out.len(), values.len());
-        for (found, value) in out.iter().zip(&values) {
-            prop_assert!((found - value).abs() <= value.abs() * error + 1e-7);
+        for (place, (found, value)) in out.iter().zip(&values).enumerate() {
+            let row = &values[place / width * width..][..width];
+            let step = row.iter().fold(0f32, |largest, value| largest.max(value.abs())) / 127.0;
+            let rounding = if dtype == Dtype::Int8 { 0.5001 * step } else { 0.0 };
+            prop_assert!((found - value).abs() <= value.abs() * error + rounding + 1e-7);
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Revival {
     pub(super) output: Vec<f32>,
 }
 
-/// Reconstructs the residual from dead features; `None` when none of them has anything to say.
+/// Reconstructs the residual from dead features; `None` when nothing is left to reconstruct.
 ///
 /// `residual [n_rows, d_total]` is x̂ − x of the living features.
 pub(super) fn revive(
@@ -36,7 +36,7 @@ pub(super) fn revive(
     coefficient: f32,
 ) -> Option<Revival> {
     let total: f64 = spread(residual, layout).iter().sum();
-    if codes.is_empty() || total <= 0.0 {
+    if total <= 0.0 {
         return None;
     }
     let d_total = layout.d_total;

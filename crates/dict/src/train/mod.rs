@@ -6,6 +6,7 @@
 mod aux;
 mod backward;
 mod choose;
+mod finished;
 mod forward;
 mod parameters;
 mod part;
@@ -16,6 +17,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod update;
 
 pub use partition::Block;
 pub use settings::{Distance, PUBLISHED_STEPS, Penalty, Precision, Settings};

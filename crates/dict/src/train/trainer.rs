@@ -9,15 +9,9 @@ use super::part::Part;
 use super::partition::Partition;
 use super::penalty::{Charge, Jump};
 use super::settings::{Schedule, Settings};
-use crate::crosscoder::Crosscoder;
 use crate::normalizer::Normalizer;
-use crate::rule::{CodeNormalization, Rule};
-use kernels::adam::{AdamStep, adam};
-use kernels::sparse::{Reach, adam_rows};
+use crate::rule::Rule;
 use rayon::prelude::*;
-
-/// Steps without a gradient after which a row rests: momentum has fallen to 0.9¹⁹² ≈ 2e-9 of what it was.
-const REST: u32 = 192;
 
 /// What a crosscoder is trained on.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,64 +224,6 @@ impl Trainer {
         }
     }
 
-    /// The crosscoder as it stands.
-    pub fn crosscoder(&self) -> Crosscoder {
-        let part = |model: usize, rows: &[f32]| -> Vec<f32> {
-            let range = self.layout.models[model].clone();
-            rows.chunks(self.layout.d_total)
-                .flat_map(|row| &row[range.clone()])
-                .copied()
-                .collect()
-        };
-        let n_models = self.layout.models.len();
-        let n_features = self.settings.n_features;
-        let encoder = |model: usize| transpose(&part(model, &self.parameters.encoder), n_features);
-        let unset = if self.settings.rule.ranks_the_batch() {
-            -1.0
-        } else {
-            0.0
-        };
-        let averages: Vec<f32> = self
-            .averages
-            .iter()
-            .map(|average| average.unwrap_or(unset))
-            .collect();
-        let learned = if self.parameters.thresholds.is_empty() {
-            &averages
-        } else {
-            &self.parameters.thresholds
-        };
-        let mut code_normalization = self.settings.code_normalization.clone();
-        if let CodeNormalization::Decoupled { thresholds } = &mut code_normalization {
-            thresholds.clone_from(&averages);
-        }
-        Crosscoder {
-            labels: self.subject.labels.clone(),
-            widths: self.subject.widths.clone(),
-            n_features,
-            encoder: (0..n_models).map(encoder).collect(),
-            encoder_bias: self.parameters.encoder_bias.clone(),
-            decoder: (0..n_models)
-                .map(|model| part(model, &self.parameters.decoder))
-                .collect(),
-            decoder_bias: (0..n_models)
-                .map(|model| part(model, &self.parameters.decoder_bias))
-                .collect(),
-            normalizer: self.subject.normalizer.clone(),
-            threshold: learned.iter().copied().fold(f32::INFINITY, f32::min),
-            thresholds: self.parameters.thresholds.clone(),
-            rule: self.settings.rule,
-            code_normalization,
-            hook: self.subject.hook.clone(),
-            tokenizer_digest: self.subject.tokenizer_digest.clone(),
-        }
-    }
-
-    /// Ends training.
-    pub fn into_crosscoder(self) -> Crosscoder {
-        self.crosscoder()
-    }
-
     /// Normalises a batch into the scratch buffer; at the first one the decoder bias becomes its geometric median.
     fn load(&mut self, x: &[&[f32]]) -> usize {
         let n_rows = x[0].len() / self.subject.widths[0];
@@ -425,71 +361,6 @@ impl Trainer {
         }
     }
 
-    /// Adam on every parameter, with the gradient clipped.
-    fn update(&mut self, learning_rate: f32) {
-        self.steps_done += 1;
-        let gradients = &self.scratch.gradients;
-        let options = AdamStep {
-            step: self.steps_done as u32,
-            learning_rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            gradient_scale: (f64::from(self.settings.gradient_clip) / (gradients.norm + 1e-6))
-                .min(1.0) as f32,
-        };
-        let Self {
-            parameters: weights,
-            first,
-            second,
-            ages,
-            ..
-        } = self;
-        let reach = Reach {
-            touched: &gradients.touched,
-            ages,
-            rest: REST,
-        };
-        let encoder = [
-            &mut weights.encoder,
-            &mut first.encoder,
-            &mut second.encoder,
-        ];
-        adam_rows(
-            encoder.map(Vec::as_mut_slice),
-            &gradients.encoder,
-            reach,
-            options,
-        );
-        let decoder = [
-            &mut weights.decoder,
-            &mut first.decoder,
-            &mut second.decoder,
-        ];
-        adam_rows(
-            decoder.map(Vec::as_mut_slice),
-            &gradients.decoder,
-            reach,
-            options,
-        );
-        for (age, touched) in ages.iter_mut().zip(&gradients.touched) {
-            *age = if *touched { 0 } else { age.saturating_add(1) };
-        }
-        let small: [(fn(&mut Parameters) -> &mut Vec<f32>, &[f32]); 3] = [
-            (|all| &mut all.encoder_bias, &gradients.encoder_bias),
-            (|all| &mut all.decoder_bias, &gradients.decoder_bias),
-            (|all| &mut all.thresholds, &gradients.thresholds),
-        ];
-        for (of, gradient) in small {
-            adam(of(weights), of(first), of(second), gradient, options);
-        }
-        self.parameters
-            .thresholds
-            .iter_mut()
-            .for_each(|threshold| *threshold = threshold.max(0.0));
-    }
-
     /// 1 − Σ‖e‖² / Σ‖x − x̄‖² of each model.
     fn explained_variances(&self, squared: &[f64]) -> Vec<f64> {
         let spread = forward::spread(&self.scratch.x, &self.layout);
@@ -498,16 +369,4 @@ impl Trainer {
             .map(|(error, total)| 1.0 - error / total.max(f64::MIN_POSITIVE))
             .collect()
     }
-}
-
-/// `[rows, columns]` → `[columns, rows]`.
-fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
-    let columns = values.len() / rows;
-    let mut out = vec![0.0; values.len()];
-    for (row, values) in values.chunks(columns).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            out[column * rows + row] = *value;
-        }
-    }
-    out
 }

@@ -52,6 +52,15 @@ impl Fixture {
             cosine: 0.97,
             l0: 31.8,
             dead: 0.041,
+            ce_clean_nats: None,
+            ce_spliced_nats: None,
+            ce_zero_nats: None,
+            ce_recovered: None,
+            ce_recovered_low: None,
+            ce_recovered_high: None,
+            kl_nats: None,
+            kl_nats_low: None,
+            kl_nats_high: None,
         }
     }
 
@@ -66,6 +75,7 @@ impl Fixture {
             dead: 0.04 * done,
             learning_rate: 1e-3,
             k: Some(32.0),
+            tokens_per_s: None,
         }
     }
 

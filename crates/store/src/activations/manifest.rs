@@ -63,6 +63,9 @@ pub struct Stream {
     pub mean_norm: f64,
     /// Σ over coordinates of the variance over rows, in the model's units squared.
     pub total_variance: f64,
+    /// Expected squared error of rounding as a share of that variance: `int8` only, absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding_error: Option<f64>,
     /// Files, in the order of the rows.
     pub parts: Vec<PartFile>,
 }

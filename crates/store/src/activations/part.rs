@@ -43,6 +43,8 @@ pub(crate) struct Sums {
     square: f64,
     /// Σ x, `[d_model]`
     coordinate: Vec<f64>,
+    /// Σ of the squared error that rounding is expected to have left.
+    rounding: f64,
 }
 
 impl Sums {
@@ -69,10 +71,17 @@ impl Sums {
         self.n_rows += other.n_rows;
         self.norm += other.norm;
         self.square += other.square;
+        self.rounding += other.rounding;
         self.coordinate.resize(other.coordinate.len(), 0.0);
         for (sum, value) in self.coordinate.iter_mut().zip(&other.coordinate) {
             *sum += value;
         }
+    }
+
+    /// Share of the variance that rounding is expected to have changed.
+    pub(crate) fn rounding_error(&self) -> f64 {
+        let total = self.total_variance() * self.n_rows as f64;
+        self.rounding / total.max(f64::MIN_POSITIVE)
     }
 
     /// Mean of ‖x‖ over rows.
@@ -102,9 +111,9 @@ impl Identity<'_> {
             return Err(Error::unwritable(path, cause));
         }
         let mut data = Vec::new();
-        self.dtype.encode(values, &mut data);
+        self.dtype.encode_rows(values, self.width, &mut data);
         let sums = self.sums(path, &data)?;
-        let shape = [rows.len(), self.width];
+        let shape = [rows.len(), self.dtype.stored_width(self.width)];
         let entry = Entry::new(TENSOR, (format_name(self.dtype), self.dtype.size()), &shape);
         let head = header(&[entry], &self.metadata(), self.provenance);
         write_atomic(path, |file| {
@@ -124,7 +133,7 @@ impl Identity<'_> {
     /// Summarises a part that is there already: the same as its writer did.
     pub(crate) fn summarise(&self, path: &Path) -> Result<Summary> {
         let file = self.open(path)?;
-        let (_, _, data) = file.raw(TENSOR)?;
+        let (_, _, data) = file.stored(TENSOR)?;
         let (bytes, sha256) = crate::provenance::digest(path)?;
         Ok(Summary {
             bytes,
@@ -136,8 +145,11 @@ impl Identity<'_> {
     /// Opens a part and makes sure that it is the one meant.
     pub(crate) fn open(&self, path: &Path) -> Result<TensorFile> {
         let file = TensorFile::open(path)?;
-        let (dtype, shape, _) = file.raw(TENSOR)?;
-        let wanted = [self.parts.rows(self.part).len(), self.width];
+        let (dtype, shape, _) = file.stored(TENSOR)?;
+        let wanted = [
+            self.parts.rows(self.part).len(),
+            self.dtype.stored_width(self.width),
+        ];
         if shape != wanted || dtype != self.dtype {
             let cause = format!(
                 "its tensor is {dtype} {shape:?} where the store has {} {wanted:?}",
@@ -165,14 +177,17 @@ impl Identity<'_> {
     /// Sums over the stored values; the first row that is not finite is an error.
     fn sums(&self, path: &Path, data: &[u8]) -> Result<Sums> {
         let mut values = Vec::with_capacity(data.len() / self.dtype.size());
-        self.dtype.decode(data, &mut values);
+        self.dtype.decode_rows(data, self.width, &mut values);
         if let Some(bad) = first_not_finite(&values) {
             return Err(Error::NotFinite {
                 path: path.to_owned(),
                 row: self.parts.rows(self.part).start + bad / self.width,
             });
         }
-        Ok(Sums::of(&values, self.width))
+        Ok(Sums {
+            rounding: self.dtype.rounding(data, self.width),
+            ..Sums::of(&values, self.width)
+        })
     }
 }
 

@@ -317,14 +317,15 @@ impl Block {
     /// Appends rows of this block, numbered as in the store.
     fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         let (bytes, path) = match &self.source {
-            Source::Tensor(file, tensor) => (file.raw(tensor)?.2, file.path()),
+            Source::Tensor(file, tensor) => (file.stored(tensor)?.2, file.path()),
             Source::Raw(map, path) => (&map[..], path.as_path()),
         };
         let (size, start) = (self.dtype.size(), out.len());
         let rows = rows.start - self.first..rows.end - self.first;
         if self.stride == self.width {
-            let span = rows.start * self.width * size..rows.end * self.width * size;
-            self.dtype.decode(&bytes[span], out);
+            let length = self.dtype.row_bytes(self.width);
+            let span = rows.start * length..rows.end * length;
+            self.dtype.decode_rows(&bytes[span], self.width, out);
         } else {
             for row in rows.clone() {
                 let from = (row * self.stride + self.offset) * size;

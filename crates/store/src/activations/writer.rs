@@ -192,6 +192,7 @@ impl ActivationWriter {
             hook: self.spec.hooks[hook].clone(),
             mean_norm: sums.mean_norm(),
             total_variance: sums.total_variance(),
+            rounding_error: (self.spec.dtype == Dtype::Int8).then(|| sums.rounding_error()),
             parts,
         })
     }
