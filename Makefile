@@ -51,7 +51,7 @@ else
   EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
   INTERVENE_OPTIONS ?= --random-arms 2
   REINFORCED       ?= arith
-  ALPHAS           ?= $(subst -,$(comma),$(if $(CONTROLLED),2-4-8,1.5-2-3-5))
+  ALPHAS           ?= $(subst -,$(comma),$(if $(CONTROLLED),2-3-4-6,1.5-2-3-5))
   REVERSED         ?= -1,-3,-7
   REVERSE_OPTIONS  ?= --limit 200
   # Every live feature of an identical pair within 0.5 ± 0.02, or the chain stops.

@@ -3,14 +3,13 @@
 use super::changes::{self, Change, Intervention, Key};
 use super::effects_sweep::{is_shown, sweeps};
 use super::effects_table::{other_controls, tables};
-use super::{Report, group_name, options, selection, side};
+use super::{Report, group_name, options, removal, side};
 use crate::answers::Split;
 use crate::html::Page;
 use crate::svg::Style;
 use crate::svg::dots::{Dot, DotPlot, Row, WIDE};
 use crate::text;
 use stats::Estimate;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// Style of the selected set; the controls are grey.
@@ -37,8 +36,8 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         .iter()
         .flat_map(|one| reading(report, one, &keys))
         .collect();
-    sentences.extend(past_nought(report, &all));
-    sentences.extend(why_not(report, &all));
+    sentences.extend(removal::past_nought(report, &all));
+    sentences.extend(removal::why_not(report, &all));
     page.reading(&sentences);
     page.text(
         "Key samples (base wrong, the model after right) are chosen on the outcome: the disabled model starts at 100 % and the amplified \
@@ -135,80 +134,8 @@ fn reading(report: &Report, one: &Intervention, keys: &BTreeSet<Key>) -> Vec<Str
     sentences.collect()
 }
 
-/// What turning the features round did, by group of tasks; and what that says about taking them out.
-fn past_nought(report: &Report, all: &[Intervention]) -> Vec<String> {
-    let mut reversed: Vec<&Intervention> = all
-        .iter()
-        .filter(|one| one.treated.arm.alpha().is_some_and(|alpha| alpha < 0.0))
-        .collect();
-    reversed.sort_by(|a, b| {
-        b.treated
-            .arm
-            .alpha()
-            .partial_cmp(&a.treated.arm.alpha())
-            .unwrap_or(Ordering::Equal)
-    });
-    let Some(first) = reversed.first() else {
-        return Vec::new();
-    };
-    let groups = report.roles.groups(&first.tasks());
-    let sentences = groups.iter().filter_map(|(title, tasks)| {
-        let change = |one: &Intervention| one.change(tasks, None, one.main_control());
-        let parts: Vec<String> = reversed
-            .iter()
-            .filter_map(|one| Some(format!("{} {} points", name(one), beside(&change(one)?).replace(" points", ""))))
-            .collect();
-        let lowered = reversed.iter().any(|one| change(one).is_some_and(|change| is_lower(&change)));
-        let removed = all.iter().find(|one| one.treated.arm.operation == "disable");
-        let kept = removed.and_then(|one| change(one)).is_some_and(|change| !is_lower(&change));
-        let meaning = if lowered && kept {
-            " Taking the features out is not felt, turning them round is: the answers hang on them, but the model holds more of them than its \
-             answers need."
-        } else {
-            ""
-        };
-        (!parts.is_empty()).then(|| format!("Past nought, {}: {}.{meaning}", group_name(title), parts.join("; ")))
-    });
-    sentences.collect()
-}
-
-/// Below this share of the shift between the models, taking features out cannot turn the model back.
-const SMALL_SHARE: f64 = 0.25;
-
-/// Why disabling does nothing, where it does nothing and the set carries little of what distinguishes the models.
-fn why_not(report: &Report, all: &[Intervention]) -> Option<String> {
-    let removed = all
-        .iter()
-        .filter(|one| one.treated.arm.operation == "disable");
-    let change = |one: &Intervention| one.change(&one.tasks(), None, one.main_control());
-    let is_felt = |one: &Intervention| change(one).is_some_and(|change| is_lower(&change));
-    let mut removed = removed.peekable();
-    removed.peek()?;
-    let tables = &report.tables.selections;
-    let share = tables
-        .iter()
-        .find_map(|table| selection::removed(&selection::selected(table)))?;
-    (share < SMALL_SHARE && !removed.any(is_felt)).then(|| {
-        format!(
-            "Why disabling does nothing here: the set carries {} % of what distinguishes the two models on the tokens it was selected on. \
-             The crosscoder holds the rest in features that fire alike in both models and whose decoder rows differ (rotated features above); \
-             no score by activation can select those, and taking out the others leaves the model where it was.",
-            text::percent(share)
-        )
-    })
-}
-
-/// Whether accuracy ends lower than before, and than with the controls.
-fn is_lower(change: &Change) -> bool {
-    let beyond_controls = change
-        .control
-        .as_ref()
-        .is_none_or(|control| side(&control.excess) < 0);
-    side(&change.selected) < 0 && beyond_controls
-}
-
 /// The change beside that of the controls.
-fn beside(change: &Change) -> String {
+pub(super) fn beside(change: &Change) -> String {
     let selected = text::with_interval(&change.selected, text::points);
     let Some(control) = &change.control else {
         return format!("{selected} points, no control sets");

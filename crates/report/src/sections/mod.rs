@@ -22,6 +22,7 @@ pub(crate) mod notes;
 pub(crate) mod options;
 pub(crate) mod overview;
 pub(crate) mod quality;
+mod removal;
 pub(crate) mod selection;
 pub(crate) mod training;
 
