@@ -113,3 +113,89 @@ fn positions(batch: &Batch, offset: usize) -> Vec<u32> {
     let row = |start: usize| (0..batch.seq).map(move |i| (offset + i).saturating_sub(start) as u32);
     batch.starts.iter().flat_map(|&start| row(start)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Turn, rope};
+    use candle_core::Tensor;
+    use std::path::Path;
+
+    fn config(name: &str) -> Config {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        Config::load(&golden.join(name)).unwrap()
+    }
+
+    fn rotary(config: &Config) -> Rotary {
+        Rotary::new(config, DType::F64, &Device::Cpu).unwrap()
+    }
+
+    /// What a row of ones becomes at every token, in blocks with and without a window.
+    fn turned(config: &Config, placed: &Placed) -> Vec<Vec<f64>> {
+        let shape = (placed.rows.len(), 1, config.d_head);
+        let ones = Tensor::ones(shape, DType::F64, &Device::Cpu).unwrap();
+        let turned = [false, true].map(|windowed| {
+            let y = rope(&ones, &placed.rows, placed.rope(windowed), Turn::Forward).unwrap();
+            y.flatten_all().unwrap().to_vec1().unwrap()
+        });
+        turned.into()
+    }
+
+    #[test]
+    fn tables_made_for_a_pass_turn_as_those_made_up_front() {
+        for name in ["llama3", "gemma3", "olmo3", "phi3-longrope", "llama-yarn"] {
+            let config = config(name);
+            let rotary = rotary(&config);
+            let batch = Batch::left_padded(&[vec![0; 9], vec![0; 4]], 0);
+            let placed = rotary.place(&config, &batch, 3).unwrap();
+            let apart = rotary
+                .placed_apart(&config, &placed.rows, &[12, 7])
+                .unwrap();
+            assert_ne!(placed.rows, apart.rows);
+            assert_eq!(turned(&config, &placed), turned(&config, &apart), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_rotated_by_its_own_length() {
+        for name in ["phi3-longrope", "llama-dynamic"] {
+            let config = config(name);
+            let rotary = rotary(&config);
+            let of = |rows: &[Vec<u32>]| {
+                let placed = rotary
+                    .place(&config, &Batch::right_padded(rows, 0), 0)
+                    .unwrap();
+                turned(&config, &placed)
+            };
+            let (long, short) = (vec![0; 20], vec![0; 6]);
+            let both = of(&[long.clone(), short.clone()]);
+            let (long, short) = (of(&[long]), of(&[short]));
+            assert_eq!(both[0][..long[0].len()], long[0], "{name}");
+            assert_eq!(
+                both[0][long[0].len()..][..short[0].len()],
+                short[0],
+                "{name}"
+            );
+            assert_ne!(
+                long[0][..short[0].len()],
+                short[0],
+                "{name}: the length changes nothing"
+            );
+        }
+    }
+
+    #[test]
+    fn only_rotation_that_stretches_goes_beyond_the_models_positions() {
+        let place = |name: &str, length: usize| {
+            let config = config(name);
+            let batch = Batch::right_padded(&[vec![0; length]], 0);
+            rotary(&config)
+                .place(&config, &batch, 0)
+                .map(|placed| placed.rows.len())
+        };
+        assert_eq!(place("llama-dynamic", 300).unwrap(), 300);
+        assert_eq!(place("phi3-longrope", 64).unwrap(), 64);
+        let error = place("phi3-longrope", 65).unwrap_err().to_string();
+        assert_eq!(error, "65 positions are more than the model's 64");
+    }
+}

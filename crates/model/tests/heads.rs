@@ -55,16 +55,26 @@ impl GradientTap for Collect {
 }
 
 fn scored() -> Vec<Scored> {
-    let one = |row, position, token| Scored { row, position, token, weight: 0.5 };
+    let one = |row, position, token| Scored {
+        row,
+        position,
+        token,
+        weight: 0.5,
+    };
     vec![one(0, 7, 17), one(0, 3, 4), one(1, 4, 3)]
 }
 
 fn backward(model: &Model, by_head: bool, rules: Rules) -> (Tensor, Collect) {
     let (logits, trace) = model.forward_trace(&batch(), &mut ()).unwrap();
     let loss = nll(&logits, &scored()).unwrap();
-    let mut taps = Collect { by_head, ..Collect::default() };
+    let mut taps = Collect {
+        by_head,
+        ..Collect::default()
+    };
     let trace = trace.with_rules(rules);
-    let d_embed = model.backward(&trace, &loss.d_logits, &mut taps, None).unwrap();
+    let d_embed = model
+        .backward(&trace, &loss.d_logits, &mut taps, None)
+        .unwrap();
     (d_embed, taps)
 }
 
@@ -86,9 +96,17 @@ fn the_gradients_of_heads_add_up_to_those_of_their_targets() {
             let group = model.config.n_heads / model.config.n_kv_heads;
             let d_model = model.config.d_model;
             let wide = |weight: &Tensor| {
-                let apart = weight.reshape((model.config.n_kv_heads, 1, model.config.d_head, d_model));
+                let apart =
+                    weight.reshape((model.config.n_kv_heads, 1, model.config.d_head, d_model));
                 let shape = (model.config.n_kv_heads, group, model.config.d_head, d_model);
-                apart.unwrap().broadcast_as(shape).unwrap().contiguous().unwrap().reshape(((), d_model)).unwrap()
+                apart
+                    .unwrap()
+                    .broadcast_as(shape)
+                    .unwrap()
+                    .contiguous()
+                    .unwrap()
+                    .reshape(((), d_model))
+                    .unwrap()
             };
             let parts = [
                 (&heads.q, weights.q.clone(), Target::Q(*layer)),
@@ -116,7 +134,11 @@ fn logits_of_some_positions_have_the_gradient_of_all() {
     let index = Tensor::new(&rows, &Device::Cpu).unwrap();
     assert!(distance(&some, &all.index_select(&index, 0).unwrap()) < 1e-14);
     let d_some = some.sin().unwrap();
-    let d_all = all.zeros_like().unwrap().index_add(&index, &d_some, 0).unwrap();
+    let d_all = all
+        .zeros_like()
+        .unwrap()
+        .index_add(&index, &d_some, 0)
+        .unwrap();
     let from_all = model.backward(&trace, &d_all, &mut (), None).unwrap();
     let from_some = model.backward(&trace_at, &d_some, &mut (), None).unwrap();
     assert!(distance(&from_some, &from_all) < 1e-12);
@@ -127,7 +149,14 @@ fn the_pieces_of_a_block_are_the_block() {
     for name in ARCHITECTURES {
         let model = load(name);
         let hook = |site| Hook::new(site, 1);
-        let sites = [Site::ResidPre, Site::Z, Site::AttnOut, Site::ResidMid, Site::MlpOut, Site::ResidPost];
+        let sites = [
+            Site::ResidPre,
+            Site::Z,
+            Site::AttnOut,
+            Site::ResidMid,
+            Site::MlpOut,
+            Site::ResidPost,
+        ];
         let last = Hook::new(Site::ResidPost, model.config.n_layers - 1);
         let mut seen = Recorder::new(sites.map(hook).into_iter().chain([last]));
         let logits = model.forward(&batch(), &mut seen).unwrap();
@@ -139,10 +168,20 @@ fn the_pieces_of_a_block_are_the_block() {
         let pre = at(Site::ResidPre);
         let apart = |n: usize| {
             let (tokens, d_model) = pre.dims2().unwrap();
-            pre.unsqueeze(0).unwrap().broadcast_as((n, tokens, d_model)).unwrap().contiguous().unwrap()
+            pre.unsqueeze(0)
+                .unwrap()
+                .broadcast_as((n, tokens, d_model))
+                .unwrap()
+                .contiguous()
+                .unwrap()
         };
         let (n, shared) = (apart(model.config.n_heads), apart(model.config.n_kv_heads));
-        for reads in [[&pre, &pre, &pre], [&n, &n, &pre], [&n, &shared, &n], [&pre, &shared, &shared]] {
+        for reads in [
+            [&pre, &pre, &pre],
+            [&n, &n, &pre],
+            [&n, &shared, &n],
+            [&pre, &shared, &shared],
+        ] {
             let z = model.attend(1, reads, &batch()).unwrap();
             assert!(distance(&z, &at(Site::Z)) < 1e-12, "{name}");
         }
@@ -160,12 +199,18 @@ fn the_pieces_of_a_block_are_the_block() {
         let mlp = model.mlp_out(1, &at(Site::ResidMid)).unwrap();
         assert!(distance(&mlp, &at(Site::MlpOut)) < 1e-12, "{name}");
         for site in [Site::ResidPre, Site::ResidMid, Site::ResidPost] {
-            let end = model.resume(hook(site), at(site), &batch(), &mut ()).unwrap();
+            let end = model
+                .resume(hook(site), at(site), &batch(), &mut ())
+                .unwrap();
             assert!(distance(&end, &flat(last)) < 1e-12, "{name} {site:?}");
         }
         let expected = logits.reshape(((), model.config.vocab)).unwrap();
         assert!(distance(&model.logits_of(&flat(last)).unwrap(), &expected) < 1e-12);
-        assert!(model.resume(hook(Site::Z), pre.clone(), &batch(), &mut ()).is_err());
+        assert!(
+            model
+                .resume(hook(Site::Z), pre.clone(), &batch(), &mut ())
+                .is_err()
+        );
     }
 }
 
@@ -191,19 +236,29 @@ fn a_held_output_lets_no_gradient_through_its_block() {
         let mut put = Put(held, seen.activations[&held].clone());
         let (logits, trace) = model.forward_trace(&batch(), &mut put).unwrap();
         let d_logits = nll(&logits, &scored()).unwrap().d_logits;
-        let gradient = model.backward(&trace.holding(held), &d_logits, &mut (), None).unwrap();
+        let gradient = model
+            .backward(&trace.holding(held), &d_logits, &mut (), None)
+            .unwrap();
         // The slope along the embedding with the output put back to what it was.
         let embed = &seen.activations[&Hook::new(Site::Embed, 0)];
         let direction = embed.cos().unwrap();
         let loss = |step: f64| {
             let moved = (embed + (&direction * step).unwrap()).unwrap();
-            let mut both = Both(Put(Hook::new(Site::Embed, 0), moved), Put(held, put.1.clone()));
-            nll(&model.forward(&batch(), &mut both).unwrap(), &scored()).unwrap().total
+            let mut both = Both(
+                Put(Hook::new(Site::Embed, 0), moved),
+                Put(held, put.1.clone()),
+            );
+            nll(&model.forward(&batch(), &mut both).unwrap(), &scored())
+                .unwrap()
+                .total
         };
         let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
         let product = (gradient * &direction).unwrap().sum_all().unwrap();
         let expected = product.to_scalar::<f64>().unwrap();
-        assert!((slope - expected).abs() < 1e-6 * expected.abs().max(1.0), "{slope} {expected}");
+        assert!(
+            (slope - expected).abs() < 1e-6 * expected.abs().max(1.0),
+            "{slope} {expected}"
+        );
     }
 }
 
@@ -214,7 +269,11 @@ impl Tap for Both {
         self.0.wants(hook) || self.1.wants(hook)
     }
     fn tap(&mut self, hook: Hook, activation: Tensor) -> model::Result<Tensor> {
-        if self.0.wants(hook) { self.0.tap(hook, activation) } else { self.1.tap(hook, activation) }
+        if self.0.wants(hook) {
+            self.0.tap(hook, activation)
+        } else {
+            self.1.tap(hook, activation)
+        }
     }
 }
 
@@ -223,13 +282,26 @@ fn under_the_rules_relevance_is_kept_by_every_norm_and_product() {
     // With attention constant as well, the network is linear in its input along each path but for biases: a model without
     // any gives ⟨embedding, gradient⟩ = the logits' weighted sum, exactly.
     let model = load("llama3");
-    let rules = Rules { attention_constant: true, products_halved: true, ..Rules::RELP };
+    let rules = Rules {
+        attention_constant: true,
+        products_halved: true,
+        ..Rules::RELP
+    };
     let (logits, trace) = model.forward_trace(&batch(), &mut ()).unwrap();
     let d_logits = logits.sin().unwrap();
-    let gradient = model.backward(&trace.with_rules(rules), &d_logits, &mut (), None).unwrap();
+    let gradient = model
+        .backward(&trace.with_rules(rules), &d_logits, &mut (), None)
+        .unwrap();
     let mut seen = Recorder::new([Hook::new(Site::Embed, 0)]);
     model.forward(&batch(), &mut seen).unwrap();
-    let sum = |a: &Tensor, b: &Tensor| (a * b).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+    let sum = |a: &Tensor, b: &Tensor| {
+        (a * b)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .to_scalar::<f64>()
+            .unwrap()
+    };
     let kept = sum(&gradient, &seen.activations[&Hook::new(Site::Embed, 0)]);
     let whole = sum(&logits, &d_logits);
     assert!((kept / whole - 1.0).abs() < 1e-9, "{kept} {whole}");

@@ -46,6 +46,16 @@ fn what_is_written_loads_again_to_the_same_model() {
         fs::write(folder.path().join("config.json"), config).unwrap();
         let again = load_from(folder.path()).unwrap();
         assert_eq!(again.config, model.config, "{name}");
+        // transformers refuses a rope scaling that leaves out one of its keys.
+        let given = self::config(name)["rope_scaling"].as_object().cloned();
+        for key in given
+            .unwrap_or_default()
+            .keys()
+            .filter(|key| !key.contains("type"))
+        {
+            let written = &model.config.to_json(None, None)["rope_scaling"][key];
+            assert!(!written.is_null(), "{name}: `{key}` is not written");
+        }
         assert_eq!(
             worst(&logits(&again, name), &logits(&model, name)),
             0.0,
@@ -131,20 +141,22 @@ fn refused(folder: &Path, what: &str) {
 #[test]
 fn weights_of_every_floating_dtype_are_computed_in_the_one_asked_for() {
     let name = "qwen2";
-    let whole = logits(&load(name, DType::F64), name);
-    for (stored, within) in [(DType::F64, 1e-5), (DType::F16, 0.01), (DType::BF16, 0.05)] {
-        let cast = |(key, weight): (String, Tensor)| (key, weight.to_dtype(stored).unwrap());
-        let weights = tensors(name, "model.safetensors")
-            .into_iter()
-            .map(cast)
-            .collect();
-        let folder = folder(&config(name), &weights);
-        for dtype in [DType::F32, DType::F64, DType::BF16] {
+    for stored in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        let cast = |weight: &Tensor, dtype| weight.to_dtype(dtype).unwrap();
+        let weights = tensors(name, "model.safetensors").into_iter();
+        let rounded: HashMap<_, _> = weights.map(|(key, w)| (key, cast(&w, stored))).collect();
+        let exact = rounded
+            .iter()
+            .map(|(key, w)| (key.clone(), cast(w, DType::F64)));
+        let exact = folder(&config(name), &exact.collect());
+        let exact = Model::load(exact.path(), &Device::Cpu, DType::F64).unwrap();
+        let exact = logits(&exact, name);
+        let folder = folder(&config(name), &rounded);
+        // Logits reach 3.4; computed in bf16, transformers itself is 0.1 away.
+        for (dtype, within) in [(DType::F64, 1e-12), (DType::F32, 1e-5), (DType::BF16, 0.3)] {
             let model = Model::load(folder.path(), &Device::Cpu, dtype).unwrap();
             assert_eq!(model.dtype(), dtype);
-            let error = worst(&logits(&model, name), &whole);
-            // Logits reach 3.4; computed in bf16, transformers itself is 0.1 away.
-            let within = if dtype == DType::BF16 { 0.3 } else { within };
+            let error = worst(&logits(&model, name), &exact);
             assert!(error < within, "{stored:?} in {dtype:?}: {error}");
         }
     }

@@ -12,13 +12,13 @@ pub struct RopeScaling {
     /// `linear`, `dynamic`, `llama3`, `yarn` or `longrope`.
     pub rope_type: String,
     /// Factor by which low frequencies are divided.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "one")]
     pub factor: f64,
     /// Wavelengths longer than the original context / this are fully rescaled (`llama3`).
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "one")]
     pub low_freq_factor: f64,
     /// Wavelengths shorter than the original context / this are kept (`llama3`).
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "one")]
     pub high_freq_factor: f64,
     /// Context length of pretraining in tokens (`llama3`, `yarn`); the configuration's own where it is 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -51,15 +51,6 @@ pub struct RopeScaling {
 
 fn one() -> f64 {
     1.0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::float_cmp,
-    reason = "serde passes a reference, and 1 is what an absent key was read as"
-)]
-fn is_one(value: &f64) -> bool {
-    *value == 1.0
 }
 
 #[expect(

@@ -57,6 +57,10 @@ impl Config {
             keys["attn_logit_softcapping"] = json!(form.attention_softcap);
             keys["final_logit_softcapping"] = json!(form.logit_softcap);
         }
+        if self.architecture == Architecture::Phi3 {
+            // Its default is a token of the first models' vocabulary.
+            keys["pad_token_id"] = Value::Null;
+        }
         if self.architecture == Architecture::Gemma3 {
             keys["rope_local_base_freq"] = json!(form.local_rope_theta);
         }
@@ -79,13 +83,22 @@ impl Config {
         }
     }
 
-    /// The rope scaling under the key that the architecture's own reader wants.
+    /// The rope scaling with the keys that the architecture's own reader wants, and no others.
     fn scaling_json(&self) -> Value {
         let mut keys = json!(self.rope_scaling);
-        let older = matches!(self.architecture, Architecture::Phi3 | Architecture::Olmo2);
-        if let Some(keys) = keys.as_object_mut().filter(|_| older) {
-            let kind = keys.remove("rope_type");
-            keys.insert("type".into(), kind.into());
+        let (Some(scaling), Some(object)) = (&self.rope_scaling, keys.as_object_mut()) else {
+            return keys;
+        };
+        if scaling.rope_type != "llama3" {
+            object.remove("low_freq_factor");
+            object.remove("high_freq_factor");
+        }
+        if scaling.rope_type == "longrope" && self.form.original_positions.is_some() {
+            object.remove("factor");
+        }
+        if matches!(self.architecture, Architecture::Phi3 | Architecture::Olmo2) {
+            let kind = object.remove("rope_type");
+            object.insert("type".into(), kind.into());
         }
         keys
     }
