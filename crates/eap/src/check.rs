@@ -22,7 +22,7 @@ use crate::{
     example::Example,
     graph::Graph,
     method::{Ablation, Method},
-    slope::{STEPS, extrapolated},
+    slope::{extrapolated, steps},
 };
 
 /// Edges and nodes tested per example; half are those with the largest scores, half are drawn.
@@ -258,32 +258,36 @@ impl<'a> Scored<'a> {
 
     /// Slopes of the loss along edges.
     fn slopes(&self, edges: &[(usize, usize)]) -> anyhow::Result<Vec<f64>> {
+        let steps = steps(self.scorer.model.dtype());
         let patches = edges.iter().flat_map(|&(source, target)| {
-            let steps = STEPS.into_iter().flat_map(|step| [step, -step]);
-            steps.map(move |scale| Patch {
+            let scales = steps.into_iter().flat_map(|step| [step, -step]);
+            scales.map(move |scale| Patch {
                 source,
                 target,
                 scale,
             })
         });
         let losses = self.patcher.losses(&patches.collect::<Vec<_>>())?;
-        Ok(losses.chunks(2 * STEPS.len()).map(extrapolated).collect())
+        let slopes = losses.chunks(2 * steps.len());
+        Ok(slopes.map(|losses| extrapolated(losses, steps)).collect())
     }
 
     /// Slope of the loss as a source's ΔO is added to everything after it.
     fn node_slope(&self, source: usize) -> anyhow::Result<f64> {
         let at = self.written_at(source);
-        let steps: Vec<f64> = STEPS.iter().flat_map(|&step| [step, -step]).collect();
+        let steps = steps(self.scorer.model.dtype());
+        let scales: Vec<f64> = steps.iter().flat_map(|&step| [step, -step]).collect();
         let difference = self.patcher.difference(source)?;
         let clean = self.patcher.clean(at);
-        let rows = steps.iter().map(|&step| clean + (&difference * step)?);
+        let rows = scales.iter().map(|&scale| clean + (&difference * scale)?);
         let rows = rows.collect::<candle_core::Result<Vec<Tensor>>>()?;
-        let batch = self.patcher.batch(steps.len());
+        let batch = self.patcher.batch(scales.len());
         let last = self
             .scorer
             .model
             .resume(at, Tensor::cat(&rows, 0)?, &batch, &mut ())?;
-        Ok(extrapolated(&self.patcher.read(&last, steps.len())?))
+        let losses = self.patcher.read(&last, scales.len())?;
+        Ok(extrapolated(&losses, steps))
     }
 
     /// The first residual a source is part of.
