@@ -64,8 +64,11 @@ fn nanoseconds_on_cpu() -> u64 {
         .sum()
 }
 
+/// A name and what to time.
+type Candidate<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
 /// Seconds of one call, the median of several; the candidates take turns, so that all see the same machine.
-fn paired(candidates: &mut [(&str, Box<dyn FnMut() + '_>)], repeats: usize) -> Vec<f64> {
+fn paired(candidates: &mut [Candidate<'_>], repeats: usize) -> Vec<f64> {
     let mut times = vec![Vec::new(); candidates.len()];
     for _ in 0..repeats {
         for ((_, run), times) in candidates.iter_mut().zip(&mut times) {
@@ -87,6 +90,7 @@ fn values(n: usize) -> Vec<f32> {
         .collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of candidates")]
 fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
     let (x, w) = (values(tokens * d_in), values(d_out * d_in));
     // Several copies, so that a small weight does not stay in the cache as it never would between two layers.
@@ -115,7 +119,7 @@ fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
             precision,
         );
     };
-    let mut candidates: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    let mut candidates: Vec<Candidate<'_>> = vec![
         (
             "gemm f32",
             Box::new(|| kernels::matmul_nt(y0, &x, &w_f32[next(a, copies)], (tokens, d_out, d_in))),
@@ -131,7 +135,7 @@ fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
                     y2,
                     Matrix::Bf16(&w_bf16[next(c, 2 * copies)]),
                     Precision::F32,
-                )
+                );
             }),
         ),
         (
@@ -141,7 +145,7 @@ fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
                     y3,
                     Matrix::Bf16(&w_bf16[next(d, 2 * copies)]),
                     Precision::Bf16,
-                )
+                );
             }),
         ),
         (
@@ -161,7 +165,7 @@ fn measure((tokens, d_in, d_out): (usize, usize, usize), peaks: (f64, f64)) {
                     d_out,
                     Matrix::F32(&w_f32[next(g, copies)]),
                     Precision::F32,
-                )
+                );
             }),
         ),
     ];

@@ -71,13 +71,12 @@ fn with_values(mut command: Command, path: &str, file: &Table) -> Result<Command
             return Err(format!("`{path}` has no argument `{key}`"));
         }
     }
-    let mut failed = None;
+    let mut failed: Option<String> = None;
     command = command.mut_args(|arg| {
         let value = file.get(&name(&arg));
-        value_of(arg, path, value).unwrap_or_else(|(arg, cause)| {
-            failed = Some(cause);
-            arg
-        })
+        let (arg, cause) = value_of(arg, path, value);
+        failed = failed.take().or(cause);
+        arg
     });
     if let Some(cause) = failed {
         return Err(cause);
@@ -98,28 +97,24 @@ fn subcommands(command: &Command) -> Vec<String> {
         .collect()
 }
 
-/// The argument with its variable, and the file's value as its default.
-fn value_of(arg: Arg, path: &str, value: Option<&Value>) -> Result<Arg, (Arg, String)> {
+/// The argument with its variable, and the file's value as its default; or why it cannot be that.
+fn value_of(arg: Arg, path: &str, value: Option<&Value>) -> (Arg, Option<String>) {
     if !is_setting(&arg) {
-        return Ok(arg);
+        return (arg, None);
     }
+    let name = name(&arg);
     // An argument that already has a variable of its own keeps it.
-    let variable = variable(path, &name(&arg));
-    let arg = match arg.get_env() {
-        Some(_) => arg,
-        None if arg.is_positional() => arg,
-        None => arg.env(Str::from(variable)).hide_env(true),
+    let arg = if arg.get_env().is_some() || arg.is_positional() {
+        arg
+    } else {
+        arg.env(Str::from(variable(path, &name))).hide_env(true)
     };
-    let Some(value) = value else {
-        return Ok(arg);
-    };
-    match words(value) {
-        Ok(words) => Ok(arg
-            .required(false)
-            .default_values(words.into_iter().map(OsStr::from))),
-        Err(cause) => {
-            let named = name(&arg);
-            Err((arg, format!("`{path}.{named}`: {cause}")))
+    match value.map(words) {
+        None => (arg, None),
+        Some(Err(cause)) => (arg, Some(format!("`{path}.{name}`: {cause}"))),
+        Some(Ok(words)) => {
+            let words = words.into_iter().map(OsStr::from);
+            (arg.required(false).default_values(words), None)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Dictionaries and activations of other programs, through the program itself.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{crosscode, fail, succeed, workplace};

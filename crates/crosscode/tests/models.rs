@@ -90,7 +90,11 @@ fn write_acts(at: &Path, models: &[Model; 2]) {
         let one = |model: &Model| {
             let mut recorder = Recorder::new([hook]);
             model
-                .forward_until(&Batch::right_padded(&[ids.clone()], 0), hook, &mut recorder)
+                .forward_until(
+                    &Batch::right_padded(std::slice::from_ref(&ids), 0),
+                    hook,
+                    &mut recorder,
+                )
                 .unwrap();
             let found = recorder.activations[&hook].to_dtype(DType::F32).unwrap();
             found.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -162,7 +166,10 @@ fn activations_are_computed_as_training_needs_them() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one evaluation after the other on the same models")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one evaluation after the other on the same models"
+)]
 fn a_perfect_reconstruction_costs_nothing_and_a_poor_one_something() {
     let (directory, models) = workplace();
     let at = directory.path();

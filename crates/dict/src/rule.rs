@@ -142,12 +142,11 @@ impl CodeNormalization {
     pub(crate) fn weight(&self, norms: &[f32]) -> f32 {
         let sum: f32 = norms.iter().sum();
         let joint = norms.iter().map(|norm| norm * norm).sum::<f32>().sqrt();
-        match self {
-            Self::None => 1.0,
-            _ => {
-                let [of_joint, of_sum] = self.shares();
-                of_joint * joint + of_sum * sum
-            }
+        if self == &Self::None {
+            1.0
+        } else {
+            let [of_joint, of_sum] = self.shares();
+            of_joint * joint + of_sum * sum
         }
     }
 }

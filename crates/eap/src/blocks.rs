@@ -2,7 +2,7 @@
 //!
 //! A block is the embedding, or a layer's attention or MLP, in the order of the forward pass. At head level an attention
 //! block is kept as z (`n_heads * d_head` numbers a position) and not as what each head adds to the residual
-//! (`n_heads * d_model` numbers): head h writes z_h·W_O^h, and whatever is linear in the one is linear in the other. Where a
+//! (`n_heads * d_model` numbers): head h writes `z_h·W_O^h`, and whatever is linear in the one is linear in the other. Where a
 //! norm stands behind attention, z is kept times the norm's scale: what is added to the residual is what counts.
 
 use anyhow::Context;

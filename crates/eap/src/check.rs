@@ -377,7 +377,9 @@ mod tests {
         for level in [Level::Layer, Level::Head] {
             assert!(verdict(level, |_, _| ()).is_ok());
             let scaled = verdict(level, |_, map| {
-                map.iter_mut().for_each(|score| *score *= 1.2)
+                for score in map {
+                    *score *= 1.2;
+                }
             })
             .unwrap_err();
             assert!(scaled.contains("finite differences"), "{scaled}");

@@ -219,9 +219,9 @@ mod tests {
 
     fn scores(graph: &Graph, edges: &[(&str, f64)]) -> Vec<f64> {
         let mut scores = vec![0.0; graph.n_entries()];
-        edges
-            .iter()
-            .for_each(|&(name, score)| scores[entry(graph, name)] = score);
+        for &(name, score) in edges {
+            scores[entry(graph, name)] = score;
+        }
         scores
     }
 

@@ -278,6 +278,7 @@ fn drawn(n: usize, settings: &Settings) -> Vec<f64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

@@ -163,8 +163,11 @@ struct Gathered {
     sources: Names,
     targets: Names,
     /// Scores of each example, or of the averages.
-    scores: BTreeMap<(Alpha, Option<String>), Vec<(u32, u32, f64)>>,
+    scores: BTreeMap<(Alpha, Option<String>), Vec<Numbered>>,
 }
+
+/// Source, target and score of one edge.
+type Numbered = (u32, u32, f64);
 
 /// Names with a number each, in the order in which they came.
 #[derive(Debug, Default)]

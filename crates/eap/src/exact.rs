@@ -144,7 +144,7 @@ impl<'a> Patcher<'a> {
             Reader::Mlp(layer) => {
                 let mid = self.clean(Hook::new(Site::ResidMid, layer));
                 let read = self.patched(mid, patches)?;
-                let post = (model.mlp_out(layer, &read)? + self.repeated(mid, n)?)?;
+                let post = (model.mlp_out(layer, &read)? + mid.repeat((n, 1))?)?;
                 model.resume(Hook::new(Site::ResidPost, layer), post, &batch, &mut ())?
             }
             Reader::Logits => {
@@ -216,7 +216,7 @@ impl<'a> Patcher<'a> {
         let new = new.index_select(&Tensor::new(places, z.device())?, 0)?;
         let change = new.broadcast_sub(z)?.broadcast_mul(&self.mask(patches)?)?;
         let z = change.broadcast_add(z)?.reshape(((), width))?;
-        Ok((model.attention_out(layer, &z)? + self.repeated(pre, patches.len())?)?)
+        Ok((model.attention_out(layer, &z)? + pre.repeat((patches.len(), 1))?)?)
     }
 
     /// 1 for the numbers of z that a patch reaches: `[patches, 1, n_heads * d_head]`.
@@ -307,10 +307,6 @@ impl<'a> Patcher<'a> {
             }
         });
         Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
-    }
-
-    fn repeated(&self, resid: &Tensor, n: usize) -> Result<Tensor> {
-        resid.repeat((n, 1))
     }
 }
 

@@ -56,7 +56,7 @@ impl Readout {
         let likelihood =
             |example: &&&Example| matches!(example.objective, Objective::Likelihood(_));
         match examples.iter().filter(likelihood).count() {
-            0 => self.at_last(logits, clean, examples),
+            0 => Self::at_last(logits, clean, examples),
             n if n == examples.len() => self.likelihoods(logits, examples),
             _ => anyhow::bail!("a batch has one kind of loss"),
         }
@@ -93,7 +93,6 @@ impl Readout {
 
     /// Losses of one position each.
     fn at_last(
-        &self,
         logits: &Tensor,
         clean: Option<&Tensor>,
         examples: &[&Example],
@@ -113,7 +112,7 @@ impl Readout {
                 }
                 Objective::Divergence => {
                     let clean = clean.as_ref().context("a divergence needs the clean run")?;
-                    divergence(row, &clean[place])
+                    Some(divergence(row, &clean[place]))
                 }
             }
             .context("a label is outside the vocabulary")?;
@@ -155,11 +154,11 @@ fn probability_difference(row: &[f64], better: &[u32], worse: &[u32]) -> Slope {
 }
 
 /// KL(clean ‖ this run) in nats over the whole vocabulary.
-fn divergence(row: &[f64], clean: &[f64]) -> Slope {
+fn divergence(row: &[f64], clean: &[f64]) -> (f64, Vec<f64>) {
     let (ours, theirs) = (log_softmax(row), log_softmax(clean));
     let terms = ours.iter().zip(&theirs);
     let value = terms.clone().map(|(q, p)| p.exp() * (p - q)).sum();
-    Some((value, terms.map(|(q, p)| q.exp() - p.exp()).collect()))
+    (value, terms.map(|(q, p)| q.exp() - p.exp()).collect())
 }
 
 fn log_softmax(row: &[f64]) -> Vec<f64> {

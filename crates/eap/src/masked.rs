@@ -1,7 +1,7 @@
 //! A model running on some of its edges only: every other edge carries what its source writes when ablated.
 //!
 //! Layer by layer, every target reads the residual as it stands plus, for each ablated edge, what is missing to the ablated
-//! output of its source: Σ_u (O_u^ablated − O_u^now). With all edges that is the clean run, with none the ablated one.
+//! output of its source: `Σ_u` (`O_u^ablated` − `O_u^now`). With all edges that is the clean run, with none the ablated one.
 
 use anyhow::Context;
 use candle_core::{Result, Tensor};

@@ -12,7 +12,7 @@ pub enum Method {
     EapZero,
     /// Gradient on the clean run (edge attribution patching, arXiv 2310.10348)
     Eap,
-    /// Gradient on the run with the ablated input: denoising, as nnsight and TransformerLens define it
+    /// Gradient on the run with the ablated input: denoising, as nnsight and `TransformerLens` define it
     EapAtCorrupted,
     /// Mean of the gradients on the clean run and on the one with the ablated input
     CleanCorrupted,
@@ -22,7 +22,7 @@ pub enum Method {
     EapIgActivations,
     /// Each edge by the gradients of its own source's interpolation only: the integral along that source
     EapIgActivationsOwn,
-    /// Gradient by the rules of RelP (arXiv 2508.21258): norms constant, activations linear, gated products halved
+    /// Gradient by the rules of `RelP` (arXiv 2508.21258): norms constant, activations linear, gated products halved
     Relp,
     /// Share of each source in what a target reads, without a loss (information flow routes, arXiv 2403.00824)
     #[value(alias = "information-flow-routes")]

@@ -256,13 +256,12 @@ fn shuffled(graph: &Graph, ranks: &[f64], seed: u64, draw: u64) -> Vec<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(draw);
     let mut by_target: Vec<Vec<f64>> = vec![Vec::new(); graph.n_targets()];
-    graph
-        .edges()
-        .zip(ranks)
-        .for_each(|((_, target), &rank)| by_target[target].push(rank));
-    by_target
-        .iter_mut()
-        .for_each(|ranks| ranks.shuffle(&mut random));
+    for ((_, target), &rank) in graph.edges().zip(ranks) {
+        by_target[target].push(rank);
+    }
+    for ranks in &mut by_target {
+        ranks.shuffle(&mut random);
+    }
     graph
         .edges()
         .map(|(_, target)| by_target[target].pop().unwrap_or_default())

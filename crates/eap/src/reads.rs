@@ -81,6 +81,7 @@ impl<'a> Reads<'a> {
 }
 
 /// sum ← sum + weight·more.
+#[expect(clippy::float_cmp, reason = "a weight of exactly 1 needs no product")]
 fn add(sum: &mut Option<Tensor>, more: &Tensor, weight: f64) -> Result<()> {
     let more = if weight == 1.0 {
         more.clone()

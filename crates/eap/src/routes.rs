@@ -1,6 +1,6 @@
 //! Information flow routes (arXiv 2403.00824): how much of what a target reads comes from each source.
 //!
-//! At a position, a source is worth what the target's residual loses without it, p_u = max(0, ‖x‖₁ − ‖x − O_u‖₁), divided
+//! At a position, a source is worth what the target's residual loses without it, `p_u` = max(0, ‖x‖₁ − ‖x − `O_u‖₁`), divided
 //! by the sum over the sources. No loss and no ablation: shares from 0 to 1 that add up to 1 over the sources of a target.
 
 use std::ops::Range;

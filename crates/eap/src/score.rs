@@ -159,7 +159,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             counts,
         };
         if args.dry_run {
-            cli::data(&job.estimate()?)?;
+            cli::data(&job.estimate())?;
         } else if !job.run().with_context(|| cannot_score(model))? {
             unfinished += 1;
         }
@@ -195,16 +195,15 @@ fn metric(args: &Args) -> Metric {
 }
 
 fn work(args: &Args, model: &cli::Labelled, plan: Plan) -> anyhow::Result<Work> {
-    match &args.pairs {
-        Some(path) => sets::from_pairs(path, metric(args), plan, &model.path),
-        None => {
-            let others: Vec<&str> = args
-                .model
-                .iter()
-                .map(|other| other.label.as_str())
-                .collect();
-            sets::from_samples(model, &others, &args.samples, &args.against, &args.choice)
-        }
+    if let Some(path) = &args.pairs {
+        sets::from_pairs(path, metric(args), plan, &model.path)
+    } else {
+        let others: Vec<&str> = args
+            .model
+            .iter()
+            .map(|other| other.label.as_str())
+            .collect();
+        sets::from_samples(model, &others, &args.samples, &args.against, &args.choice)
     }
 }
 
@@ -284,7 +283,7 @@ impl Job<'_> {
         Graph::of(config, own.level, own.gqa)
     }
 
-    fn estimate(&self) -> anyhow::Result<String> {
+    fn estimate(&self) -> String {
         let own = &self.args.attribution;
         let estimate = Estimate {
             config: &self.config,
@@ -293,7 +292,7 @@ impl Job<'_> {
             batch: own.batch.get(),
             width: DType::from(own.dtype).size_in_bytes(),
         };
-        Ok(estimate.text(&self.sets, &self.output()))
+        estimate.text(&self.sets, &self.output())
     }
 
     /// Scores the shard; whether the table stands.

@@ -15,7 +15,7 @@ pub fn paired_p(differences: &[f64]) -> f64 {
     two_sided(mean / error, n - 1.0)
 }
 
-/// P(|T| ≥ |t|) with `df` degrees of freedom: I_x(df/2, ½) at x = df/(df + t²).
+/// P(|T| ≥ |t|) with `df` degrees of freedom: `I_x(df/2`, ½) at x = df/(df + t²).
 pub fn two_sided(t: f64, df: f64) -> f64 {
     incomplete_beta(df / (df + t * t), 0.5 * df, 0.5)
 }
@@ -63,6 +63,7 @@ fn ln_gamma(x: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

@@ -165,7 +165,9 @@ impl Table<'_> {
                     writer.push(&part.positions)?;
                 }
             }
-            sum.iter_mut().for_each(|sum| *sum /= examples.len() as f64);
+            for sum in &mut sum {
+                *sum /= examples.len() as f64;
+            }
             writer.push(&rows.of(None, &sum))?;
         }
         if let Some(writer) = by_position {

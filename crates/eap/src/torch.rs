@@ -94,6 +94,10 @@ impl Reader<'_> {
     }
 
     /// `torch._utils._rebuild_tensor_v2(storage, offset, size, stride, …)` as data.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one argument after the other, each with its refusal"
+    )]
     fn tensor(&self, callable: Object, args: Object) -> anyhow::Result<Value> {
         let Ok((module, class)) = callable.class() else {
             return Ok(Value::Other);
@@ -215,7 +219,9 @@ impl Pickle {
             Value::Bool(value) => self.bytes.push(if *value { 0x88 } else { 0x89 }),
             Value::Names(names) => {
                 self.bytes.extend(b"](");
-                names.iter().for_each(|name| self.text(name));
+                for name in names {
+                    self.text(name);
+                }
                 self.bytes.push(b'e');
             }
             Value::Dict(pairs) => {
@@ -262,7 +268,9 @@ impl Pickle {
 
     fn numbers(&mut self, numbers: &[usize]) {
         self.bytes.push(b'(');
-        numbers.iter().for_each(|&number| self.int(number as i64));
+        for &number in numbers {
+            self.int(number as i64);
+        }
         self.bytes.push(b't');
     }
 

@@ -1,6 +1,7 @@
 //! Circuits, their faithfulness, and EAP-IG's files, against what EAP-IG gives (see golden/README.md).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::float_cmp, reason = "these values are exact")]
 
 use std::{
     fs,

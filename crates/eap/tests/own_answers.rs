@@ -1,6 +1,7 @@
 //! From samples to metrics, as a user runs it, on a tiny model with a tokenizer of words.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::float_cmp, reason = "these values are exact")]
 
 use std::{
     fs,

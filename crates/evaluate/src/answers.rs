@@ -37,10 +37,16 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
     let limit = args.limit.unwrap_or(usize::MAX);
     let writing = args.writing(&tokenizer);
     let units = ask::units(&opened.tasks, writing, &overrides, (limit, positions))?;
+    let of_task = |task: usize| {
+        units
+            .iter()
+            .filter(|unit| unit.task == task)
+            .collect::<Vec<_>>()
+    };
     let plans: Vec<Plan> = (0..opened.tasks.len())
-        .map(|task| Plan::of(units.iter().filter(move |unit| unit.task == task)))
+        .map(|task| Plan::of(&of_task(task)))
         .collect();
-    let work = Work::new(args, opened, units, writing)?;
+    let work = Work::new(args, opened, &units, writing)?;
     let model = Model::load(&args.model.path, &args.device.open()?, args.dtype.0)?;
     let answerer = Answerer {
         label: &args.model.label,
@@ -61,7 +67,7 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
 }
 
 impl Work {
-    fn new(args: &Args, opened: &Opened, units: Vec<Unit>, writing: Writing) -> Result<Self> {
+    fn new(args: &Args, opened: &Opened, units: &[Unit], writing: Writing) -> Result<Self> {
         let shard = args.shard.unwrap_or_default();
         let items = if opened.items.is_empty() {
             Vec::new()

@@ -50,8 +50,8 @@ pub struct Args {
     /// Compare what both tables hold, when one lacks answers of the other
     #[arg(long)]
     common: bool,
-    /// JSON lines {"doc_id": …, "cluster": …}, if need be with a "task": documents that belong together, such as questions on
-    /// one passage
+    /// JSON lines with "cluster" and the document's id, if need be also its "task": documents that belong together, such as
+    /// questions on one passage
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     clusters: Option<PathBuf>,

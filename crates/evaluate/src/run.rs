@@ -343,25 +343,21 @@ fn is_unset(flag: &bool) -> bool {
     !*flag
 }
 
-fn or_one<S: Serializer>(value: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u32(value.unwrap_or(1))
+/// What an option that is not given means for items, as it stands in the provenance.
+macro_rules! or {
+    ($name:ident, $type:ty, $default:expr) => {
+        #[expect(clippy::ref_option, reason = "serde gives a reference")]
+        fn $name<S: Serializer>(value: &Option<$type>, serializer: S) -> Result<S::Ok, S::Error> {
+            value.unwrap_or($default).serialize(serializer)
+        }
+    };
 }
 
-fn or_greedy<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(value.unwrap_or(0.0))
-}
-
-fn or_whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(value.unwrap_or(1.0))
-}
-
-fn or_all<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.unwrap_or(0).serialize(serializer)
-}
-
-fn or_budget<S: Serializer>(value: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.unwrap_or(256).serialize(serializer)
-}
+or!(or_one, u32, 1);
+or!(or_greedy, f64, 0.0);
+or!(or_whole, f64, 1.0);
+or!(or_all, usize, 0);
+or!(or_budget, usize, 256);
 
 fn temperature(text: &str) -> Result<f64, String> {
     match text.parse() {

@@ -33,34 +33,32 @@ fn block(rows: &[Comparison]) -> String {
 
 /// What the columns have no room for: the smallest difference that can be seen, and figures of several answers.
 fn notes(rows: &[Comparison]) -> String {
-    let mut notes = String::new();
+    let mut notes: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.answers != Some(1)) {
+        let n = row
+            .answers
+            .map_or_else(|| "n".to_owned(), |n| n.to_string());
         let pairs = [
             ("maj", row.majority_a.zip(row.majority_b)),
             ("pass", row.pass_a.zip(row.pass_b)),
         ];
-        for (name, (a, b)) in pairs
-            .into_iter()
-            .filter_map(|(name, pair)| Some((name, pair?)))
-        {
-            let n = row
-                .answers
-                .map_or_else(|| "n".to_owned(), |n| n.to_string());
-            notes += &format!(
-                "{}: {name}@{n} {:.1} -> {:.1}\n",
-                row.task,
-                100.0 * a,
-                100.0 * b
-            );
+        for (name, pair) in pairs {
+            notes.extend(pair.map(|(a, b)| {
+                format!(
+                    "{}: {name}@{n} {:.1} -> {:.1}\n",
+                    row.task,
+                    100.0 * a,
+                    100.0 * b
+                )
+            }));
         }
     }
-    if let Some(detectable) = rows.last().and_then(|row| row.detectable) {
-        let points = 100.0 * detectable;
-        notes += &format!(
-            "this comparison can see differences above {points:.1} points (80 % power, two-sided 5 %)\n"
-        );
-    }
-    notes
+    let detectable = rows.last().and_then(|row| row.detectable);
+    notes.extend(detectable.map(|share| {
+        let points = 100.0 * share;
+        format!("this comparison can see differences above {points:.1} points (80 % power, two-sided 5 %)\n")
+    }));
+    notes.concat()
 }
 
 fn cells(row: &Comparison) -> Vec<String> {

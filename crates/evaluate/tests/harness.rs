@@ -270,7 +270,7 @@ impl Folder {
         .unwrap();
         let common = "dataset_path: json\ndataset_kwargs: {data_files: {test: data.jsonl, dev: data.jsonl}}\ntest_split: test\nfewshot_split: dev\ndoc_to_text: \"Q: {{question}}\\nA:\"\n";
         let write = |name: &str, text: &str| {
-            fs::write(folder.path(name), format!("{common}{text}")).unwrap()
+            fs::write(folder.path(name), format!("{common}{text}")).unwrap();
         };
         write(
             "gen.yaml",

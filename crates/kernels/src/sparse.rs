@@ -319,6 +319,10 @@ pub fn scan(
                 &bias[start..][..product.len()],
                 &scale[start..][..product.len()],
             );
+            #[expect(
+                clippy::needless_bitwise_bool,
+                reason = "without a branch the comparison is made on whole registers"
+            )]
             let any = product
                 .iter()
                 .zip(bias)

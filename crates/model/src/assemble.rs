@@ -103,6 +103,22 @@ impl Parts<'_, '_> {
         }
         Ok(all.try_into().expect("one layer was pushed for each part"))
     }
+
+    /// Norms of the queries and keys, of which there are so many numbers a token, where the architecture has them.
+    fn qk_norm(
+        &mut self,
+        config: &Config,
+        (q_width, kv_width): (usize, usize),
+    ) -> Result<Option<(Norm, Norm)>> {
+        if !config.qk_norm {
+            return Ok(None);
+        }
+        let whole = config.form.qk_norm_whole;
+        let width = |all: usize| if whole { all } else { config.d_head };
+        let q = self.tensor("self_attn.q_norm.weight", &[width(q_width)])?;
+        let k = self.tensor("self_attn.k_norm.weight", &[width(kv_width)])?;
+        Ok(Some((Norm::new(q, config), Norm::new(k, config))))
+    }
 }
 
 impl Layer {
@@ -143,15 +159,7 @@ impl Layer {
             (d_model, config.mlp_bias),
         )?;
         let [down] = parts.linears(None, [("mlp.down_proj", d_model)], (d_mlp, config.mlp_bias))?;
-        let qk_norm = if config.qk_norm {
-            let whole = config.form.qk_norm_whole;
-            let width = |all: usize| if whole { all } else { config.d_head };
-            let q = parts.tensor("self_attn.q_norm.weight", &[width(q_width)])?;
-            let k = parts.tensor("self_attn.k_norm.weight", &[width(kv_width)])?;
-            Some((Norm::new(q, config), Norm::new(k, config)))
-        } else {
-            None
-        };
+        let qk_norm = parts.qk_norm(config, (q_width, kv_width))?;
         let names = config.form.norms.names();
         let mut norm = |name: Option<&str>| -> Result<Option<Norm>> {
             let weight = name

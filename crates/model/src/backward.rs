@@ -3,87 +3,12 @@
 //! A tap that replaced an activation is taken to have added a constant.
 
 use crate::config::NormNames;
-use crate::norm::{Norm, Read, normed_again, normed_backward};
+use crate::gradients::Collector;
+use crate::norm::{Norm, normed_again, normed_backward};
 use crate::ops::{self, Turn};
-use crate::storage::Linear;
 use crate::transformer::{Layer, LayerTrace};
-use crate::{GradientTap, HeadGradients, Model, Result, Site, Target, Trace, heads};
+use crate::{GradientTap, Gradients, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
-
-/// Gradients of the weights by their Hugging Face names.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    values: BTreeMap<String, Tensor>,
-}
-
-impl Gradients {
-    /// The gradient of one weight, shaped as the weight.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.values.get(name)
-    }
-
-    /// Every gradient, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
-        self.values.iter()
-    }
-
-    /// Norm of all gradients together.
-    pub fn norm(&self) -> Result<f64> {
-        let squares = self
-            .values
-            .values()
-            .map(ops::sum_of_squares)
-            .collect::<candle_core::Result<Vec<f64>>>()?;
-        Ok(squares.iter().sum::<f64>().sqrt())
-    }
-
-    fn add(&mut self, name: String, gradient: Tensor) -> Result<()> {
-        let sum = match self.values.remove(&name) {
-            Some(before) => ops::add(&before, &gradient)?,
-            None => gradient,
-        };
-        self.values.insert(name, sum);
-        Ok(())
-    }
-}
-
-/// Collects weight gradients, or does nothing.
-struct Collector<'a>(Option<&'a mut Gradients>);
-
-impl Collector<'_> {
-    fn add(
-        &mut self,
-        name: impl FnOnce() -> String,
-        gradient: impl FnOnce() -> candle_core::Result<Tensor>,
-    ) -> Result<()> {
-        match &mut self.0 {
-            Some(gradients) => gradients.add(name(), gradient()?),
-            None => Ok(()),
-        }
-    }
-
-    /// Gradients of a linear layer from its input `x` and `dy`.
-    fn linear(&mut self, name: &str, layer: &Linear, x: &Tensor, dy: &Tensor) -> Result<()> {
-        self.add(|| format!("{name}.weight"), || ops::weight_gradient(dy, x))?;
-        if layer.bias.is_some() {
-            self.add(|| format!("{name}.bias"), || ops::bias_gradient(dy))?;
-        }
-        Ok(())
-    }
-
-    /// Gradient of a norm's weight, where the block has that norm.
-    fn norm(&mut self, name: Option<String>, (x, scale): Read<'_>, dy: &Tensor) -> Result<()> {
-        match name.zip(scale) {
-            Some((name, scale)) => self.add(|| name, || ops::rms_norm_gamma_gradient(dy, x, scale)),
-            None => Ok(()),
-        }
-    }
-
-    fn wanted(&self) -> bool {
-        self.0.is_some()
-    }
-}
 
 impl Model {
     /// Gradient of the loss by the embedding's output, `[batch, seq, d_model]`, from `d_logits [batch, seq, vocab]`.
@@ -266,6 +191,28 @@ impl Model {
             dk = heads::shared(&dk, shared, d_head)?;
             dv = heads::shared(&dv, shared, d_head)?;
         }
+        let through =
+            self.backward_reads(index, layer, kept, [dq, dk, dv], trace, taps, gradients)?;
+        Ok(ops::add(d_resid, &through)?)
+    }
+
+    /// Back through the projections to queries, keys and values, and the norm before them; what joins the stream's
+    /// gradient, `[tokens, d_model]`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a reverse step reads is what the forward step left"
+    )]
+    fn backward_reads(
+        &self,
+        index: usize,
+        layer: &Layer,
+        kept: &LayerTrace,
+        [dq, dk, dv]: [Tensor; 3],
+        trace: &Trace,
+        taps: &mut dyn GradientTap,
+        gradients: &mut Collector<'_>,
+    ) -> Result<Tensor> {
+        let name = |part: &str| format!("model.layers.{index}.self_attn.{part}");
         let projections = [
             ("q_proj", &layer.q, dq, Target::Q(index)),
             ("k_proj", &layer.k, dk, Target::K(index)),
@@ -294,8 +241,8 @@ impl Model {
             });
         }
         let d_normed = d_normed.expect("three projections were just added");
-        gradients.norm(norms.attention, read, &d_normed)?;
-        Ok(ops::add(d_resid, &norm_backward(&d_normed)?)?)
+        gradients.norm(self.norm_names(index).attention, read, &d_normed)?;
+        Ok(norm_backward(&d_normed)?)
     }
 
     /// Names of a block's norms.

@@ -5,7 +5,7 @@
 //! - [`weights`]: Hugging Face directories in and out
 //! - [`storage`]: what weights are in memory: `f32`, `bf16`, 8-bit integers
 //! - [`transformer`]: the forward pass; one, with taps
-//! - [`backward`]: the reverse pass, written out
+//! - [`backward`]: the reverse pass, written out; [`gradients`]: of the weights, where training asks for them
 //! - [`heads`]: gradients of single heads; [`rules`]: what the reverse pass may take for constant; [`pieces`]: parts of a
 //!   block by themselves, and the rest of a pass from the middle
 //! - [`ops`]: the operators of both; plain candle for any device and dtype, `kernels` for `f32` on the CPU
@@ -26,6 +26,7 @@ pub mod chat;
 pub mod config;
 mod error;
 pub mod generate;
+pub mod gradients;
 pub mod heads;
 pub mod hook;
 pub mod hub;
@@ -46,13 +47,13 @@ mod trace;
 pub mod transformer;
 pub mod weights;
 
-pub use backward::Gradients;
 pub use batch::Batch;
 pub use cache::Cache;
 pub use chat::{Date, Message};
 pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{Finish, Generated, Sampling, Stops};
+pub use gradients::Gradients;
 pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
 pub use likelihood::Likelihood;

@@ -41,12 +41,12 @@ impl Loading {
     }
 
     /// Whether [`crate::ops`] takes the kernels, which know other storages than the computed one.
-    fn on_kernels(&self, device: &Device) -> bool {
+    fn on_kernels(self, device: &Device) -> bool {
         device.is_cpu() && self.dtype == DType::F32
     }
 
     /// The dtype that a tensor of a file is read into; `stored` is the file's.
-    pub(crate) fn read_as(&self, stored: DType, dims: usize, device: &Device) -> DType {
+    pub(crate) fn read_as(self, stored: DType, dims: usize, device: &Device) -> DType {
         let kept = match self.storage {
             Storage::Computed => false,
             Storage::Stored | Storage::Int8 => stored == DType::BF16,
@@ -60,7 +60,7 @@ impl Loading {
     }
 
     /// A matrix that was read, as it is kept.
-    pub(crate) fn kept(&self, matrix: Tensor) -> Result<Weight> {
+    pub(crate) fn kept(self, matrix: Tensor) -> Result<Weight> {
         if self.storage == Storage::Int8 && self.on_kernels(matrix.device()) {
             Weight::int8(&matrix)
         } else {

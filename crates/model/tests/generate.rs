@@ -176,7 +176,10 @@ fn a_text_to_stop_at_ends_the_row_with_the_token_that_completes_it() {
     assert!(whole.ends_with(&text) && stopped[0].tokens.len() <= 12);
     assert_eq!(stopped[0].tokens, free[0].tokens[..stopped[0].tokens.len()]);
     assert_eq!(
-        format!("{}{text}", model::generate::cut(&whole, &[text.clone()])),
+        format!(
+            "{}{text}",
+            model::generate::cut(&whole, std::slice::from_ref(&text))
+        ),
         whole
     );
 }

@@ -34,9 +34,12 @@ fn distance(name: &str, dtype: DType, padded: bool) -> Distance {
     let mut recorder = Recorder::new(hooks.chain([Hook::new(Site::Embed, 0)]));
     let logits = model.forward(&batch, &mut recorder).unwrap();
     let real = |x: &Tensor| x.get(1).unwrap().narrow(0, PADDING, 14 - PADDING).unwrap();
-    let compare = |ours: &Tensor, plain: &str, padded_row: &str| match padded {
-        true => worst(&real(ours), &expected[padded_row]),
-        false => worst(ours, &expected[plain]),
+    let compare = |ours: &Tensor, plain: &str, padded_row: &str| {
+        if padded {
+            worst(&real(ours), &expected[padded_row])
+        } else {
+            worst(ours, &expected[plain])
+        }
     };
     let mut resid = 0f64;
     for (hook, ours) in &recorder.activations {

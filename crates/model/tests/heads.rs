@@ -145,6 +145,7 @@ fn logits_of_some_positions_have_the_gradient_of_all() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a block, piece by piece")]
 fn the_pieces_of_a_block_are_the_block() {
     for name in ARCHITECTURES {
         let model = load(name);

@@ -120,7 +120,7 @@ fn a_pass_that_stops_early_shows_the_same_and_nothing_later() {
         let (model, batch) = (load(name, DType::F32), batch(name));
         let (whole, _) = everything(&model, &batch);
         for site in SITES.into_iter().chain([Site::Embed]) {
-            let last = Hook::new(site, if site == Site::Embed { 0 } else { 1 });
+            let last = Hook::new(site, usize::from(site != Site::Embed));
             let mut seen = Recorder::new(whole.hooks.clone());
             model.forward_until(&batch, last, &mut seen).unwrap();
             assert_eq!(

@@ -1,7 +1,6 @@
 //! Log-probabilities of given continuations.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where a value is missing")]
-
 use model::{Batch, DType, Device, Hook, Model, Recorder, Site, Tap, Tensor};
 use std::path::Path;
 
@@ -40,7 +39,7 @@ fn by_definition(model: &Model, prefix: &[u32], continuation: &[u32]) -> (Vec<f6
     let row = |(index, token): (usize, &u32)| {
         let logits = &logits[prefix.len() - 1 + index];
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        greedy &= logits[*token as usize] == largest;
+        greedy &= logits[*token as usize] >= largest;
         let sum: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
         logits[*token as usize] - largest - sum.ln()
     };

@@ -99,6 +99,7 @@ fn add_weighted(sum: &mut [f64], values: &[f32], weights: &[f64], sign: f64) {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

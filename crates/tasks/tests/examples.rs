@@ -22,6 +22,7 @@ fn select(name: &str) -> Selection {
     library().select(&[name.to_owned()]).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "a line for every task")]
 /// Where the rows of a task go, as its comment says, and two of them; the split they are for.
 fn rows(name: &str) -> (&'static str, &'static str, Value) {
     let choices =
@@ -338,4 +339,68 @@ fn instructions_are_judged_on_two_documents() {
     assert_eq!(values(&task, 0, &["One, two".into()]), [0.0]);
     assert_eq!(values(&task, 1, &["A banana".into()]), [1.0]);
     assert_eq!(values(&task, 1, &["A plum".into()]), [0.0]);
+}
+
+/// Prompts of a task written here, over rows `{"q": "0"}`, `{"q": "1"}`, ….
+fn prompts(keys: &str, limit: usize) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<String> = (0..12)
+        .map(|i| json!({"q": i.to_string(), "a": i}).to_string())
+        .collect();
+    fs::write(folder.path().join("rows.jsonl"), rows.join("\n")).unwrap();
+    let text = format!(
+        "task: t\ndataset_path: json\ndataset_kwargs: {{data_files: rows.jsonl}}\ntest_split: test\ndoc_to_text: q\ndoc_to_target: '{{{{a}}}}'\n{keys}"
+    );
+    let file = folder.path().join("t.yaml");
+    fs::write(&file, text).unwrap();
+    let mut library = Library::default();
+    library.add(&file).unwrap();
+    let selection = library.select(&["t".to_owned()]).unwrap();
+    let task = Task::open(&selection.tasks[0], None, &[]).unwrap();
+    let requests = task.requests(Style::default(), limit).unwrap();
+    let context = |request| match request {
+        Request::Generate { context } => context,
+        other => panic!("{other:?}"),
+    };
+    requests.into_iter().map(context).collect()
+}
+
+#[test]
+fn examples_are_drawn_as_python_draws_them() {
+    // random.Random(1234), r.sample(range(12), 3) again and again.
+    let drawn = prompts(
+        "fewshot_split: dev\nnum_fewshot: 3\nfewshot_delimiter: ' | '\n",
+        3,
+    );
+    assert_eq!(
+        drawn,
+        [
+            "7 7 | 1 1 | 0 0 | 0",
+            "1 1 | 9 9 | 0 0 | 1",
+            "10 10 | 1 1 | 11 11 | 2"
+        ]
+    );
+    // Where examples come from the documents asked, one more is drawn, and the document itself left out.
+    let apart = prompts(
+        "fewshot_split: test\nnum_fewshot: 3\nfewshot_delimiter: ' | '\n",
+        3,
+    );
+    assert_eq!(
+        apart,
+        [
+            "7 7 | 1 1 | 10 10 | 0",
+            "9 9 | 0 0 | 11 11 | 1",
+            "5 5 | 3 3 | 0 0 | 2"
+        ]
+    );
+    let first = prompts(
+        "fewshot_split: test\nnum_fewshot: 2\nfewshot_config: {sampler: first_n}\n",
+        2,
+    );
+    assert_eq!(first, ["1 1\n\n2 2\n\n0", "0 0\n\n2 2\n\n1"]);
+    let given = prompts(
+        "num_fewshot: 1\nfewshot_config: {sampler: first_n, samples: [{q: x, a: y}]}\ndescription: 'D{{q}}.'\ngen_prefix: So\n",
+        1,
+    );
+    assert_eq!(given, ["D0.x So y\n\n0 So"]);
 }

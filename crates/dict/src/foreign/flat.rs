@@ -177,7 +177,6 @@ pub(super) fn models(dictionary: &Crosscoder) -> Json {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
     use crate::crosscoder::tests::example;

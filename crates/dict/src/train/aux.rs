@@ -62,9 +62,9 @@ pub(super) fn revive(
                         );
                     }
                     square += f64::from(dot(output, output));
-                    output
-                        .iter_mut()
-                        .for_each(|value| *value *= (2.0 * scale) as f32);
+                    for value in &mut *output {
+                        *value *= (2.0 * scale) as f32;
+                    }
                     for ((feature, _), through) in codes.row(row).zip(&mut through) {
                         *through = dot(output, &decoder[feature as usize * d_total..][..d_total]);
                     }

@@ -115,7 +115,7 @@ impl Trainer {
             match precision {
                 Precision::F32 => matmul_nt(out, x, rows, (n, features.len(), d_total)),
                 Precision::Bf16 => {
-                    linear(&mut [out], x, d_total, &[layer], kernels::Precision::Bf16)
+                    linear(&mut [out], x, d_total, &[layer], kernels::Precision::Bf16);
                 }
             }
         };

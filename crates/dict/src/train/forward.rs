@@ -179,7 +179,9 @@ impl Forward<'_> {
             };
             value += share;
             let scale = scale as f32;
-            error.iter_mut().for_each(|value| *value *= scale);
+            for value in error {
+                *value *= scale;
+            }
         }
         value
     }

@@ -98,7 +98,9 @@ impl<'a> Partition<'a> {
                 .skip(features.start)
                 .take(features.len())
             {
-                ranges.iter().for_each(|range| row[range.clone()].fill(0.0));
+                for range in &ranges {
+                    row[range.clone()].fill(0.0);
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use super::settings::Penalty;
 #[derive(Clone, Copy)]
 pub(super) struct Charge<'a> {
     pub(super) penalty: Penalty,
-    /// λ / n_rows.
+    /// λ / `n_rows`.
     pub(super) share: f32,
     /// `c_k`: factor of each feature `[n_features]`.
     pub(super) factors: &'a [f32],

@@ -238,8 +238,12 @@ fn first_argument(request: &Request) -> &str {
 
 /// SHA-256 of a text, in hexadecimal digits.
 pub fn sha256(text: &str) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits =
+        |byte: u8| [byte >> 4, byte & 15].map(|half| char::from(DIGITS[usize::from(half)]));
     Sha256::digest(text.as_bytes())
         .iter()
-        .map(|byte| format!("{byte:02x}"))
+        .copied()
+        .flat_map(digits)
         .collect()
 }

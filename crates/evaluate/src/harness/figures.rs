@@ -1,8 +1,9 @@
 //! The figures of results files: of every task and metric with its standard error, and of groups.
 
 use serde_json::{Map, Value, json};
+use tasks::harness::aggregation::Aggregation;
 use tasks::harness::functions::Values;
-use tasks::harness::metric::Aggregation;
+use tasks::harness::groups::Aggregate;
 use tasks::harness::{Group, Task};
 
 /// Resamples of a bootstrapped standard error, as the harness draws them.
@@ -89,64 +90,24 @@ impl Figures {
     }
 
     fn group(&self, group: &Group) -> Value {
+        let alias = group.alias.as_deref().unwrap_or(&group.name);
         let mut figures = Map::new();
-        figures.insert(
-            "alias".to_owned(),
-            group.alias.as_deref().unwrap_or(&group.name).into(),
-        );
+        figures.insert("alias".to_owned(), alias.into());
         figures.insert("name".to_owned(), group.name.as_str().into());
         if group.aggregates.is_empty() {
             return Value::Object(figures);
         }
-        let leaves: Vec<&Value> = group
+        let leaves = group
             .leaves
             .iter()
-            .filter_map(|name| self.results.get(name))
-            .collect();
-        let size = |leaf: &Value| leaf["sample_len"].as_u64().unwrap_or(0);
-        figures.insert(
-            "sample_len".to_owned(),
-            leaves.iter().map(|leaf| size(leaf)).sum::<u64>().into(),
-        );
+            .filter_map(|name| self.results.get(name));
+        let leaves: Vec<&Value> = leaves.collect();
+        let n: u64 = leaves.iter().map(|leaf| size(leaf)).sum();
+        figures.insert("sample_len".to_owned(), n.into());
         let mut counts = Map::new();
         for aggregate in &group.aggregates {
             for filter in filters(&aggregate.metric, aggregate.filter_list.as_ref(), &leaves) {
-                let key = format!("{},{filter}", aggregate.metric);
-                let error_key = format!("{}_stderr,{filter}", aggregate.metric);
-                let having: Vec<&&Value> = leaves
-                    .iter()
-                    .filter(|leaf| leaf.get(&key).is_some())
-                    .collect();
-                if having.is_empty() {
-                    continue;
-                }
-                let values: Vec<f64> = having
-                    .iter()
-                    .map(|leaf| leaf[&key].as_f64().unwrap_or(f64::NAN))
-                    .collect();
-                let sizes: Vec<f64> = having.iter().map(|leaf| size(leaf) as f64).collect();
-                let errors: Option<Vec<f64>> = having
-                    .iter()
-                    .map(|leaf| leaf[&error_key].as_f64())
-                    .collect();
-                let weights = if aggregate.weight_by_size {
-                    sizes.clone()
-                } else {
-                    vec![1.0; sizes.len()]
-                };
-                figures.insert(key.clone(), number(weighted(&values, &weights)));
-                counts.insert(
-                    key,
-                    having.iter().map(|leaf| size(leaf)).sum::<u64>().into(),
-                );
-                let error = errors.map(|errors| {
-                    if aggregate.weight_by_size {
-                        pooled(&errors, &sizes)
-                    } else {
-                        of_mean(&errors)
-                    }
-                });
-                figures.insert(error_key, error.map_or_else(|| "N/A".into(), number));
+                aggregated(aggregate, &filter, &leaves, (&mut figures, &mut counts));
             }
         }
         if !counts.is_empty() {
@@ -154,6 +115,50 @@ impl Figures {
         }
         Value::Object(figures)
     }
+}
+
+/// Documents of a task.
+fn size(leaf: &Value) -> u64 {
+    leaf["sample_len"].as_u64().unwrap_or(0)
+}
+
+/// Adds a group's figure of one metric under one filter, over the tasks that have it.
+fn aggregated(
+    aggregate: &Aggregate,
+    filter: &str,
+    leaves: &[&Value],
+    (figures, counts): (&mut Map<String, Value>, &mut Map<String, Value>),
+) {
+    let key = format!("{},{filter}", aggregate.metric);
+    let error_key = format!("{}_stderr,{filter}", aggregate.metric);
+    let having = leaves.iter().filter(|leaf| leaf.get(&key).is_some());
+    let having: Vec<&&Value> = having.collect();
+    if having.is_empty() {
+        return;
+    }
+    let number_of = |leaf: &&&Value| leaf[&key].as_f64().unwrap_or(f64::NAN);
+    let values: Vec<f64> = having.iter().map(number_of).collect();
+    let sizes: Vec<f64> = having.iter().map(|leaf| size(leaf) as f64).collect();
+    let errors: Option<Vec<f64>> = having
+        .iter()
+        .map(|leaf| leaf[&error_key].as_f64())
+        .collect();
+    let (value, error) = if aggregate.weight_by_size {
+        (
+            weighted(&values, &sizes),
+            errors.map(|errors| pooled(&errors, &sizes)),
+        )
+    } else {
+        let ones = vec![1.0; values.len()];
+        (
+            weighted(&values, &ones),
+            errors.map(|errors| of_mean(&errors)),
+        )
+    };
+    let n: u64 = having.iter().map(|leaf| size(leaf)).sum();
+    figures.insert(key.clone(), number(value));
+    figures.insert(error_key, error.map_or_else(|| "N/A".into(), number));
+    counts.insert(key, n.into());
 }
 
 fn number(value: f64) -> Value {

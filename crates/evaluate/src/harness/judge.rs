@@ -60,13 +60,16 @@ pub fn text(
     })
 }
 
-/// What one pipeline found in an answer, whether it is right, and what a grader's own ways of reading found.
+/// What a pipeline found in an answer, whether it is right, and what a grader's own ways of reading found.
+type Reading = (Option<String>, bool, Map<String, Value>);
+
+/// Sends an answer through one pipeline.
 fn reading(
     task: &Task,
     pipeline: &tasks::harness::config::Pipeline,
     answer: &str,
     document: &Document,
-) -> Result<(Option<String>, bool, Map<String, Value>), String> {
+) -> Result<Reading, String> {
     let filtered = filter::apply_one(pipeline, answer.into(), document)?;
     if let Some(grader) = task.grader() {
         let verdict = task.graded(grader, document, std::slice::from_ref(&filtered))?;

@@ -183,7 +183,8 @@ fn letter(row: &Document) -> Result<String> {
         text.trim().len() == 1 && text.trim().starts_with(|c: char| c.is_ascii_alphabetic())
     };
     let by_text = || choices(row).map(|choices| by_place(&format!("{choices}.index({answer})")));
-    let digits = |text: &str| !text.trim().is_empty() && text.trim().bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |text: &str| !text.trim().is_empty() && text.trim().bytes().all(|b| b.is_ascii_digit());
     match &row[answer] {
         Value::Number(_) => Ok(by_place(answer)),
         // A number that is one of the choices is meant as a choice, not as a place.
@@ -200,7 +201,11 @@ fn texts(row: &Document) -> Vec<&str> {
         return Vec::new();
     };
     let list = row[name].get("text").unwrap_or(&row[name]);
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub enum Plan {
 
 impl Plan {
     /// What costs less over all units of a task: it must not depend on which of them are asked together.
-    pub fn of<'a>(units: impl Iterator<Item = &'a Unit> + Clone) -> Self {
-        let sequences = || units.clone().flat_map(sequences);
+    pub fn of(units: &[&Unit]) -> Self {
+        let sequences = || units.iter().flat_map(|unit| sequences_of(unit));
         let Some(first) = sequences().next() else {
             return Self::Apart;
         };
@@ -41,7 +41,7 @@ impl Plan {
         };
         let shared = sequences().fold(first.tokens.len(), common);
         let (mut together, mut apart) = (shared as f64, 0.0);
-        for unit in units.clone() {
+        for unit in units {
             let rows = distinct(sequences_of(unit).iter().map(input));
             together += rows
                 .iter()
@@ -73,10 +73,6 @@ fn sequences_of(unit: &Unit) -> &[Sequence] {
     }
 }
 
-fn sequences(unit: &Unit) -> std::slice::Iter<'_, Sequence> {
-    sequences_of(unit).iter()
-}
-
 /// What the model reads: the last token predicts nothing that is asked for.
 fn input(one: &Sequence) -> &[u32] {
     &one.tokens[..one.tokens.len() - 1]
@@ -98,7 +94,7 @@ fn distinct<'a>(rows: impl Iterator<Item = &'a [u32]>) -> Vec<&'a [u32]> {
 
 /// Likelihoods of the sequences of several units, in order.
 pub fn score(model: &Model, units: &[&Unit], plan: Plan) -> Result<Vec<Vec<Likelihood>>> {
-    let all: Vec<&Sequence> = units.iter().flat_map(|unit| sequences(unit)).collect();
+    let all: Vec<&Sequence> = units.iter().flat_map(|unit| sequences_of(unit)).collect();
     let found = match plan {
         Plan::Together(shared) => together(model, &all, shared)?,
         Plan::Apart => apart(model, &all)?,
@@ -317,18 +313,20 @@ mod tests {
         let with = |end: &[u32]| [start.as_slice(), end].concat();
         let (a, b, c) = (with(&[60, 61, 62]), with(&[60, 61, 63]), with(&[70, 71]));
         let units = [unit(&[(&a, 52), (&b, 52)]), unit(&[(&c, 51)])];
-        assert_eq!(Plan::of(units.iter()), Plan::Together(50));
+        assert_eq!(
+            Plan::of(&units.iter().collect::<Vec<_>>()),
+            Plan::Together(50)
+        );
         // Nothing in common: every context by itself.
         let units = [unit(&[(&[1, 2, 3], 2)]), unit(&[(&[4, 5], 1)])];
-        assert_eq!(Plan::of(units.iter()), Plan::Apart);
+        assert_eq!(Plan::of(&units.iter().collect::<Vec<_>>()), Plan::Apart);
         // The first token of a continuation is predicted by the last of its context, which no beginning may hold.
         let units = [unit(&[(&[1, 2, 3, 4], 3)])];
         assert!(matches!(
-            Plan::of(units.iter()),
+            Plan::of(&units.iter().collect::<Vec<_>>()),
             Plan::Apart | Plan::Together(0..=2)
         ));
-        let none: [Unit; 0] = [];
-        assert_eq!(Plan::of(none.iter()), Plan::Apart);
+        assert_eq!(Plan::of(&[]), Plan::Apart);
     }
 
     #[test]

@@ -150,9 +150,12 @@ impl Tap for Stopper<'_> {
             .for_each(|logit| *logit = 0.0);
         let only_end = Tensor::from_vec(only_end, (1, seq, vocab), activation.device())?
             .to_dtype(activation.dtype())?;
-        let row = |(place, row): (usize, &Row)| match row.stopped {
-            true => Ok(only_end.clone()),
-            false => activation.narrow(0, place, 1),
+        let row = |(place, row): (usize, &Row)| {
+            if row.stopped {
+                Ok(only_end.clone())
+            } else {
+                activation.narrow(0, place, 1)
+            }
         };
         let rows: Vec<Tensor> = self
             .rows

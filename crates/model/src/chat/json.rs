@@ -2,6 +2,7 @@
 
 use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value};
+use std::fmt::Write as _;
 
 /// JSON as Python's `json.dumps(ensure_ascii=False)` spells it, which templates are written for.
 #[expect(clippy::needless_pass_by_value, reason = "filters take values")]
@@ -33,7 +34,7 @@ impl Json {
         match value {
             serde_json::Value::Array(items) => {
                 let items = items.iter().map(|item| self.text(item, depth + 1));
-                self.enclosed(('[', ']'), items.collect(), depth)
+                self.enclosed(('[', ']'), &items.collect::<Vec<_>>(), depth)
             }
             serde_json::Value::Object(map) => {
                 let mut pairs: Vec<_> = map.iter().collect();
@@ -45,14 +46,14 @@ impl Json {
                     let colon = colon.map_or(": ", String::as_str);
                     format!("{}{colon}{}", self.string(key), self.text(value, depth + 1))
                 });
-                self.enclosed(('{', '}'), pairs.collect(), depth)
+                self.enclosed(('{', '}'), &pairs.collect::<Vec<_>>(), depth)
             }
             serde_json::Value::String(text) => self.string(text),
             other => other.to_string(),
         }
     }
 
-    fn enclosed(&self, (open, close): (char, char), items: Vec<String>, depth: usize) -> String {
+    fn enclosed(&self, (open, close): (char, char), items: &[String], depth: usize) -> String {
         let comma = self.separators.as_ref().and_then(|pair| pair.first());
         match self.indent.filter(|_| !items.is_empty()) {
             None => {
@@ -80,7 +81,7 @@ impl Json {
             } else {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    write!(out, "\\u{unit:04x}").expect("a string takes what is written");
                 }
             }
         }

@@ -155,6 +155,7 @@ pub(super) enum Windowed {
 }
 
 /// What an architecture does whatever its configuration says.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traits {
     /// `model_type` of a `config.json`.
@@ -162,7 +163,7 @@ pub(super) struct Traits {
     /// The class of `transformers`.
     pub(super) class: &'static str,
     pub(super) norms: Norms,
-    /// γ is 1 + weight, and embeddings are multiplied by √d_model.
+    /// γ is 1 + weight, and embeddings are multiplied by √`d_model`.
     pub(super) gemma: bool,
     pub(super) qk_norm: QkNorm,
     pub(super) qkv_bias: Bias,

@@ -200,11 +200,10 @@ impl RopeScaling {
     /// Refuses what cannot be computed for heads of which `width` dimensions are rotated.
     pub(super) fn check(&self, width: usize) -> Result<(), String> {
         match self.rope_type.as_str() {
-            "linear" | "dynamic" | "yarn" => Ok(()),
             "llama3" if self.original_max_position_embeddings == 0 => {
                 Err("rope scaling `llama3` without original_max_position_embeddings".into())
             }
-            "llama3" => Ok(()),
+            "linear" | "dynamic" | "llama3" | "yarn" => Ok(()),
             "longrope" => self.check_divisors(width / 2),
             other => Err(format!(
                 "unknown rope scaling `{other}` (known: default, linear, dynamic, llama3, yarn, longrope)"

@@ -22,7 +22,7 @@ pub(super) fn past_nought(report: &Report, all: &[Intervention]) -> Vec<String> 
             .filter_map(|one| Some(format!("{} {}", name(one), beside(&change(one)?))))
             .collect();
         let lowered = |one: &&Intervention| change(one).is_some_and(|change| is_lower(&change));
-        let hangs_on_them = reversed.iter().any(|one| lowered(&one));
+        let hangs_on_them = reversed.iter().any(lowered);
         let is_missed = removed(all).any(|one| lowered(&one));
         let meaning = if hangs_on_them && !is_missed {
             " Taking the features out is not felt, turning them round is: the model holds more of them than its answers need."

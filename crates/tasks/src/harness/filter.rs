@@ -89,7 +89,7 @@ fn apply_step(step: &Step, responses: Value, document: &Document) -> Result<Valu
         "regex" => by_regex(&responses, options),
         "multi_choice_regex" => by_choice(&responses, options, document),
         "regex_pos" => by_tag(&responses),
-        "remove_whitespace" => each(&|text| text.trim().into()),
+        "remove_whitespace" | "strip" => each(&|text| text.trim().into()),
         "lowercase" => each(&|text| text.to_lowercase().into()),
         "uppercase" => each(&|text| text.to_uppercase().into()),
         "map" => mapped(&responses, options),

@@ -222,7 +222,8 @@ fn aime_results(document: &Document, results: &[Value]) -> Result<Values, String
 fn mmlu_pro_text(document: &Document) -> Result<Value, String> {
     let mut prompt = format!("Question:\n{}\nOptions:\n", text(document, "question")?);
     for (option, letter) in list(document, "options")?.iter().zip('A'..='J') {
-        prompt += &format!("{letter}. {}\n", option.as_str().unwrap_or_default().trim());
+        prompt.push(letter);
+        prompt.extend([". ", option.as_str().unwrap_or_default().trim(), "\n"]);
     }
     Ok((prompt + "Answer: Let's think step by step.").into())
 }
@@ -255,13 +256,11 @@ fn truthfulqa_mc2(document: &Document, results: &[Value]) -> Result<Values, Stri
 }
 
 fn logiqa_text(document: &Document) -> Result<Value, String> {
-    let mut prompt = format!(
-        "Passage: {}\nQuestion: {}\nChoices:\n",
-        text(document, "context")?,
-        text(document, "question")?
-    );
+    let (context, question) = (text(document, "context")?, text(document, "question")?);
+    let mut prompt = format!("Passage: {context}\nQuestion: {question}\nChoices:\n");
     for (option, letter) in list(document, "options")?.iter().zip('A'..='D') {
-        prompt += &format!("{letter}. {}\n", option.as_str().unwrap_or_default());
+        prompt.push(letter);
+        prompt.extend([". ", option.as_str().unwrap_or_default(), "\n"]);
     }
     Ok((prompt + "Answer:").into())
 }

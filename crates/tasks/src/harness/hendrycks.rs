@@ -51,39 +51,50 @@ pub fn unboxed(text: &str) -> Option<&str> {
 
 /// The rewritten answer; none where the rewriting does not apply to it.
 fn normal(text: &str) -> Option<String> {
-    let mut text = text.to_owned();
-    for (from, to) in [
-        ("\n", ""),
-        ("\\!", ""),
-        ("\\\\", "\\"),
-        ("tfrac", "frac"),
-        ("dfrac", "frac"),
-        ("\\left", ""),
-        ("\\right", ""),
-        ("^{\\circ}", ""),
-        ("^\\circ", ""),
-        ("\\$", ""),
-    ] {
-        text = text.replace(from, to);
-    }
-    text = without_units(&text)?.to_owned();
-    for (from, to) in [("\\%", ""), (" .", " 0."), ("{.", "{0.")] {
-        text = text.replace(from, to);
-    }
+    let text = replaced(text, &SPELLINGS);
+    let mut text = replaced(
+        without_units(&text)?,
+        &[("\\%", ""), (" .", " 0."), ("{.", "{0.")],
+    );
     if text.starts_with('.') {
         text.insert(0, '0');
     }
-    if let [name, value] = text.split('=').collect::<Vec<_>>()[..]
-        && name.chars().count() <= 2
-    {
-        text = value.to_owned();
-    }
-    text = braced_roots(&text)?.replace(' ', "");
-    text = braced_fractions(&text)?;
+    let text = braced_roots(without_name(&text))?.replace(' ', "");
+    let text = braced_fractions(&text)?;
     if text == "0.5" {
-        text = "\\frac{1}{2}".to_owned();
+        return Some("\\frac{1}{2}".to_owned());
     }
     slash_as_fraction(text)
+}
+
+/// Spellings that mean nothing, or the same.
+const SPELLINGS: [(&str, &str); 10] = [
+    ("\n", ""),
+    ("\\!", ""),
+    ("\\\\", "\\"),
+    ("tfrac", "frac"),
+    ("dfrac", "frac"),
+    ("\\left", ""),
+    ("\\right", ""),
+    ("^{\\circ}", ""),
+    ("^\\circ", ""),
+    ("\\$", ""),
+];
+
+fn replaced(text: &str, pairs: &[(&str, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (from, to) in pairs {
+        text = text.replace(from, to);
+    }
+    text
+}
+
+/// `x=5` is 5, where the name has one or two signs.
+fn without_name(text: &str) -> &str {
+    match text.split('=').collect::<Vec<_>>()[..] {
+        [name, value] if name.chars().count() <= 2 => value,
+        _ => text,
+    }
 }
 
 fn without_units(text: &str) -> Option<&str> {
@@ -99,10 +110,12 @@ fn braced_roots(text: &str) -> Option<String> {
     let mut braced = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let first = part.chars().next()?;
+        braced.push_str("\\sqrt");
         if first == '{' {
-            braced += &format!("\\sqrt{part}");
+            braced.push_str(part);
         } else {
-            braced += &format!("\\sqrt{{{first}}}{}", &part[first.len_utf8()..]);
+            let (sign, rest) = part.split_at(first.len_utf8());
+            braced.extend(["{", sign, "}", rest]);
         }
     }
     Some(braced)
@@ -113,20 +126,22 @@ fn braced_fractions(text: &str) -> Option<String> {
     let mut parts = text.split("\\frac");
     let mut braced = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let mut chars = part.chars();
-        let above = chars.next()?;
+        let above = part.chars().next()?;
+        braced.push_str("\\frac");
         if above == '{' {
-            braced += &format!("\\frac{part}");
+            braced.push_str(part);
             continue;
         }
-        let Some(below) = chars.next() else {
+        let (above, rest) = part.split_at(above.len_utf8());
+        let Some(below) = rest.chars().next() else {
             return Some(text.to_owned());
         };
-        let rest = chars.as_str();
+        braced.extend(["{", above, "}"]);
         if below == '{' {
-            braced += &format!("\\frac{{{above}}}{{{rest}");
+            braced.push_str(rest);
         } else {
-            braced += &format!("\\frac{{{above}}}{{{below}}}{rest}");
+            let (below, rest) = rest.split_at(below.len_utf8());
+            braced.extend(["{", below, "}", rest]);
         }
     }
     Some(braced)

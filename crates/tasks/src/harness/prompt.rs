@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::config::{Field, OutputType};
+use super::config::OutputType;
 use super::documents::Document;
 use super::python;
 use super::random::Random;
-use super::task::{Part, Task};
+use super::task::{Part, Task, optional};
 use crate::{Error, Result};
 
 /// One turn of a prompt.
@@ -166,9 +166,7 @@ impl Task {
         random: &mut Random,
     ) -> Part<Vec<String>> {
         let config = self.config();
-        let description = self
-            .optional(document, config.description.as_deref())?
-            .unwrap_or_default();
+        let description = optional(document, config.description.as_deref())?.unwrap_or_default();
         let system = joined(
             style.system.unwrap_or_default(),
             &description,
@@ -182,7 +180,7 @@ impl Task {
             turns.extend(self.example_turns(&example)?);
         }
         let prefix = match config.gen_prefix.as_deref() {
-            Some(prefix) => self.optional(document, Some(prefix))?,
+            Some(prefix) => optional(document, Some(prefix))?,
             None => None,
         };
         let prefix = prefix.filter(|prefix| !prefix.is_empty());
@@ -280,7 +278,7 @@ impl Task {
                 .ok_or_else(|| format!("an example's question is no text but {question}"))?;
             (question.to_owned(), answer_text(&answer, chosen(&answer))?)
         };
-        let prefix = self.optional(example, fewshot.gen_prefix.as_deref())?;
+        let prefix = optional(example, fewshot.gen_prefix.as_deref())?;
         let between = fewshot.target_delimiter.as_deref().unwrap_or_default();
         let delimiter = match &prefix {
             Some(prefix) if !needs_blank(&question, prefix) => "",
@@ -297,11 +295,6 @@ impl Task {
     /// How this task generates: its own settings.
     pub fn generation(&self) -> Map<String, Value> {
         self.config().generation().unwrap_or_default()
-    }
-
-    /// Whether a field is a template: for checks.
-    pub fn is_template(field: &Field) -> bool {
-        matches!(field, Field::Text(_))
     }
 }
 
@@ -336,8 +329,8 @@ fn question_turns(question: &str, prefix: Option<&str>, delimiter: &str) -> Vec<
 }
 
 fn needs_blank(before: &str, after: &str) -> bool {
-    !before.is_empty()
-        && !(before.ends_with(char::is_whitespace) || after.starts_with(char::is_whitespace))
+    let blank = before.ends_with(char::is_whitespace) || after.starts_with(char::is_whitespace);
+    !(before.is_empty() || blank)
 }
 
 /// Two texts with a delimiter between them unless there is a blank already, or one is empty.

@@ -2,28 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::config::{Config, Fewshot, Field, Function, Metric, OutputType, Pipeline};
-use super::documents::{self, Document, Places};
-use super::functions::{self, Native, Values, native};
+use super::config::{Config, Fewshot, Field, OutputType, Pipeline};
+use super::documents::{Document, Places};
+use super::functions::{Native, Values, native};
 use super::load::Definition;
-use super::metric::{self, Aggregation, Scored};
-use super::{filter, python, template};
+use super::measure::{Measure, measures};
+use super::metric::{self, Scored};
+use super::rows::Rows;
+use super::{filter, literal, python, template};
 use crate::{Error, Grader, Result, Verdict};
-
-/// A metric of a task, ready for use.
-#[derive(Debug, Clone)]
-pub struct Measure {
-    /// Its name in results.
-    pub name: String,
-    /// How values become one.
-    pub aggregation: Aggregation,
-    /// Whether more is better.
-    pub higher_is_better: bool,
-    /// What it is told.
-    pub options: Map<String, Value>,
-}
 
 /// A task with its rows.
 #[derive(Debug, Clone)]
@@ -138,11 +127,6 @@ impl Task {
         Ok(())
     }
 
-    /// A column where the documents have one of that name.
-    fn column<'a>(&self, document: &'a Document, name: &str) -> Option<&'a Value> {
-        document.get(name)
-    }
-
     /// The question of a document; a number where choices are different questions.
     pub fn text(&self, document: &Document) -> Part<Value> {
         let field = self
@@ -156,7 +140,7 @@ impl Task {
     pub(super) fn text_by(&self, document: &Document, field: &Field) -> Part<Value> {
         match field {
             Field::Number(number) => Ok((*number).into()),
-            Field::Text(text) => match self.column(document, text) {
+            Field::Text(text) => match document.get(text) {
                 Some(value) => Ok(value.clone()),
                 None => Ok(self.number_or_text(template::render(text, document)?)),
             },
@@ -180,12 +164,12 @@ impl Task {
             Field::Number(number) => Ok((*number).into()),
             Field::List(items) => Ok(Value::Array(items.clone())),
             Field::Text(text) => {
-                if let Some(value) = self.column(document, text) {
+                if let Some(value) = document.get(text) {
                     return Ok(value.clone());
                 }
                 let rendered = template::render(text, document)?;
                 if rendered.len() >= 2 && rendered.starts_with('[') && rendered.ends_with(']') {
-                    return Ok(python::literal(&rendered).unwrap_or(Value::String(rendered)));
+                    return Ok(literal::read(&rendered).unwrap_or(Value::String(rendered)));
                 }
                 Ok(self.number_or_text(rendered))
             }
@@ -219,14 +203,15 @@ impl Task {
             Field::Named(map) => map.values().cloned().collect(),
             Field::Number(number) => return Err(format!("`doc_to_choice` is the number {number}")),
             Field::Function(function) => self.by_function(document, &function.name)?,
-            Field::Text(text) => match self.column(document, text) {
-                Some(value) => value.clone(),
-                None => {
+            Field::Text(text) => {
+                if let Some(value) = document.get(text) {
+                    value.clone()
+                } else {
                     let rendered = template::render(text, document)?;
-                    python::literal(&rendered)
+                    literal::read(&rendered)
                         .ok_or_else(|| format!("`doc_to_choice` gives no list but {rendered}"))?
                 }
-            },
+            }
         };
         match value {
             Value::Array(items) if !items.is_empty() => {
@@ -244,17 +229,6 @@ impl Task {
             _ => Err(format!(
                 "the function {name} is not for a part of the prompt"
             )),
-        }
-    }
-
-    /// A column or a template, such as `gen_prefix` and `description`; none when it is not set.
-    pub(super) fn optional(&self, document: &Document, text: Option<&str>) -> Part<Option<String>> {
-        match text {
-            None | Some("") => Ok(None),
-            Some(text) => match self.column(document, text) {
-                Some(value) => Ok(Some(python::text(value))),
-                None => template::render(text, document).map(Some),
-            },
         }
     }
 
@@ -374,7 +348,6 @@ impl Task {
             likelihoods,
             unconditional: (alone.len() == choices.len()).then_some(alone),
             gold: &self.gold(document, &choices)?,
-            several: self.several_targets,
         };
         let names: Vec<&str> = self
             .measures
@@ -425,125 +398,13 @@ impl Task {
     }
 }
 
-/// Reads the rows of a task, and remembers the files they came from.
-struct Rows<'a> {
-    config: &'a Config,
-    places: &'a Places,
-    files: Vec<PathBuf>,
-}
-
-impl Rows<'_> {
-    /// The documents of a split, after the file's own function where it names one.
-    fn read(&mut self, split: &str, process: Option<&Function>) -> Result<Vec<Document>> {
-        let config = self.config;
-        let files = documents::files(config, split, self.places)?;
-        let rows = documents::split(config, split, &files)?;
-        self.files.extend(files);
-        let Some(Function { name }) = process else {
-            return Ok(rows);
-        };
-        let fail = |cause| Error::NoData {
-            task: config.task.clone(),
-            split: split.to_owned(),
-            cause,
-        };
-        let rows = match native(name, config).map_err(fail)? {
-            Native::Rows(function) => function(rows).map_err(fail)?,
-            Native::Category => of_category(rows, &functions::category(name)),
-            _ => return Err(fail(format!("the function {name} is not for rows"))),
-        };
-        if rows.is_empty() {
-            return Err(fail(format!("the function {name} leaves no row")));
-        }
-        Ok(rows)
-    }
-
-    /// Documents that examples come from: a split, a list, else the training, validation or evaluated documents.
-    fn pool(&mut self, fewshot: &Fewshot, documents: &[Document]) -> Result<Vec<Document>> {
-        let config = self.config;
-        let usual = config
-            .training_split
-            .as_ref()
-            .or(config.validation_split.as_ref());
-        let mut pool = match (&fewshot.split, &fewshot.samples, usual) {
-            (Some(split), ..) => self.read(split, fewshot.process_docs.as_ref())?,
-            (None, Some(samples), _) => listed(config, samples)?,
-            (None, None, Some(split)) => self.read(split, config.process_docs.as_ref())?,
-            (None, None, None) => documents.to_vec(),
-        };
-        if let Some(indices) = &fewshot.fewshot_indices {
-            pool = indices
-                .iter()
-                .filter_map(|index| pool.get(*index).cloned())
-                .collect();
-        }
-        Ok(pool)
-    }
-}
-
-fn of_category(rows: Vec<Document>, category: &str) -> Vec<Document> {
-    let is_one = |row: &Document| row.get("category").and_then(Value::as_str) == Some(category);
-    rows.into_iter().filter(is_one).collect()
-}
-
-fn listed(config: &Config, samples: &Value) -> Result<Vec<Document>> {
-    let list: Option<Vec<Document>> = match samples {
-        Value::Array(items) => items.iter().map(|item| item.as_object().cloned()).collect(),
-        _ => None,
-    };
-    list.ok_or_else(|| Error::NoData {
-        task: config.task.clone(),
-        split: "fewshot_config.samples".to_owned(),
-        cause: "examples must be a list of mappings (Python is not run)".to_owned(),
-    })
-}
-
-fn measures(config: &Config) -> Part<Vec<Measure>> {
-    let Some(list) = &config.metric_list else {
-        let names = metric::defaults(config.output_type).iter();
-        return Ok(names
-            .filter_map(|name| measure(&(*name).into(), None, config).ok())
-            .collect());
-    };
-    list.iter()
-        .map(|metric| measure(&metric.metric, Some(metric), config))
-        .collect()
-}
-
-fn measure(name: &Value, listed: Option<&Metric>, config: &Config) -> Part<Measure> {
-    let name = name
-        .as_str()
-        .ok_or_else(|| format!("the metric {name} needs Python"))?;
-    let known = metric::known(name);
-    if known.is_none() && config.process_results.is_none() {
-        return Err(format!("the metric {name} is not known"));
-    }
-    if config.process_results.is_none()
-        && let Some(listed) = listed
-    {
-        metric::check_options(listed)?;
-    }
-    let (usual, higher_is_better) = known.unwrap_or((Aggregation::Mean, true));
-    let aggregation = match listed.and_then(|listed| listed.aggregation.as_ref()) {
-        None => usual,
-        Some(Value::String(name)) => metric::aggregation(name)
-            .ok_or_else(|| format!("the aggregation {name} is not known"))?,
-        Some(function) => match function.get(super::yaml::FUNCTION).and_then(Value::as_str) {
-            Some(name) => match native(name, config)? {
-                Native::MeanOfItems => Aggregation::MeanOfItems,
-                _ => return Err(format!("the function {name} does not aggregate")),
-            },
-            None => return Err(format!("the aggregation {function} is not known")),
+/// A column or a template, such as `gen_prefix` and `description`; none when it is not set.
+pub(super) fn optional(document: &Document, text: Option<&str>) -> Part<Option<String>> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => match document.get(text) {
+            Some(value) => Ok(Some(python::text(value))),
+            None => template::render(text, document).map(Some),
         },
-    };
-    Ok(Measure {
-        name: name.to_owned(),
-        aggregation,
-        higher_is_better: listed
-            .and_then(|listed| listed.higher_is_better)
-            .unwrap_or(higher_is_better),
-        options: listed
-            .map(|listed| listed.options.clone())
-            .unwrap_or_default(),
-    })
+    }
 }

@@ -69,6 +69,7 @@ fn spelled(value: &Value) -> String {
 }
 
 /// `join` with the items printed as Python prints them.
+#[expect(clippy::needless_pass_by_value, reason = "filters take values")]
 fn join(items: Value, separator: Option<String>, options: Kwargs) -> Result<String, Error> {
     let attribute: Option<String> = options.get("attribute")?;
     options.assert_all_used()?;

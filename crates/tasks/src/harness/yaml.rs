@@ -1,4 +1,4 @@
-//! YAML as PyYAML's loaders read it (YAML 1.1): `yes` is true, `1e5` is a text, `!function a.b` names Python code.
+//! YAML as `PyYAML`'s loaders read it (YAML 1.1): `yes` is true, `1e5` is a text, `!function a.b` names Python code.
 //!
 //! The parser splits the text into events; what a plain scalar means is decided here.
 
@@ -273,7 +273,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for i in 1..9 {
             let reference = format!("*a{},", i - 1).repeat(10);
-            bomb += &format!("a{i}: &a{i} [{reference}]\n");
+            bomb = format!("{bomb}a{i}: &a{i} [{reference}]\n");
         }
         assert!(read(&bomb).unwrap_err().contains("too much"));
     }

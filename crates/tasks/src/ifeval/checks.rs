@@ -317,6 +317,7 @@ mod tests {
     use serde_json::json;
 
     /// Instruction, arguments, a text that keeps it, one that does not.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn cases() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         vec![
             (

@@ -269,6 +269,7 @@ mod tests {
     use super::detect;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn the_languages_of_the_data_set_are_told_apart() {
         for (code, text) in [
             (

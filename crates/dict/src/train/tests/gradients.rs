@@ -559,7 +559,7 @@ fn gradients_agree_with_autograd_over_dense_tensors() -> candle_core::Result<()>
     let close = |name: &str, ours: &[f32], theirs: &[f32]| {
         let pairs = ours.iter().zip(theirs);
         pairs.for_each(|(a, b)| {
-            assert!((a - b).abs() < 2e-6, "{name}: {a} by hand, {b} by autograd")
+            assert!((a - b).abs() < 2e-6, "{name}: {a} by hand, {b} by autograd");
         });
     };
     close(

@@ -238,8 +238,8 @@ fn every_rule_learns_with_every_normalization() {
             "{rule:?} {normalization:?}: {report:?}"
         );
         assert_eq!(report.explained_variances.len(), 2);
-        let l0 =
-            codes.iter().map(|codes| codes.len()).sum::<usize>() as f64 / (64 * codes.len()) as f64;
+        let l0 = codes.iter().map(crate::codes::Codes::len).sum::<usize>() as f64
+            / (64 * codes.len()) as f64;
         assert!(
             (l0 - report.l0).abs() < 0.35 * report.l0,
             "{rule:?} {normalization:?}: L0 {l0} at inference, {report:?}"
