@@ -213,7 +213,7 @@ fn a_label_nobody_has_is_a_wrong_argument() {
 }
 
 #[test]
-#[ignore = "writes a folder to look at: POSTSCOPE_FIXTURE=/tmp/fixture cargo test --release -p report -- --ignored"]
+#[ignore = "writes a folder to look at: POSTSCOPE_FIXTURE=fixture cargo test --release -p report -- --ignored"]
 fn a_folder_to_look_at() {
     let folder = std::env::var("POSTSCOPE_FIXTURE").unwrap();
     Fixture::new(Path::new(&folder), 200).write_all();

@@ -1,7 +1,7 @@
 //! Dictionaries of other programs: read into ours, and ours written for them.
 //!
 //! A format is recognised by its tensors and settings; what it does not say (labels, hook, tokenizer, the scale of the
-//! activations) the user says through [`Told`]. Pickles are read as data ([`pickle`]): nothing in a file is ever run.
+//! activations) the user says through [`Told`]. Pickles are read as data (`pickle`): nothing in a file is ever run.
 //!
 //! # Layout
 //! - this file: [`Format`], [`import`], [`export`]

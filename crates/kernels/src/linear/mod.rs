@@ -1,19 +1,19 @@
 //! Linear layers over weights as they lie in memory: y = x·wᵀ, and dx = dy·w.
 //!
 //! # Numbers
-//! A weight is row-major `[d_out, d_in]` in `f32`, `bf16` or 8-bit integers with a factor per row ([`Matrix`]); activations
-//! are `f32`. [`Precision`] says what is multiplied; sums are always `f32`.
+//! A weight is row-major `[d_out, d_in]` in `f32`, `bf16` or 8-bit integers with a factor per row (`Matrix`); activations
+//! are `f32`. `Precision` says what is multiplied; sums are always `f32`.
 //!
 //! # One order of summation
-//! Every value of the result is the sum over chunks of the contraction, in order, of [`unit::Unit::LANES`] partial sums
+//! Every value of the result is the sum over chunks of the contraction, in order, of `unit::Unit::LANES` partial sums
 //! each, folded in halves. The order depends on neither the other rows, nor their number, nor the threads: a token's
 //! activation has the same bits alone and in any batch, while it is a prompt and while it is decoded.
 //!
 //! # Layout
-//! - [`unit`]: what an instruction set must offer, and the portable form of it: the twin of the others
+//! - `unit`: what an instruction set must offer, and the portable form of it: the twin of the others
 //! - `avx512`, `avx512_bf16`: the same with AVX-512 and its `bf16` dot products; the `unsafe` code
-//! - [`pack`]: weights into the panels that units read
-//! - [`blocked`]: loops and tasks around them
+//! - `pack`: weights into the panels that units read
+//! - `blocked`: loops and tasks around them
 
 mod blocked;
 pub mod int8;
