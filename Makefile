@@ -101,7 +101,7 @@ help:
 	@echo '                   the same on models you bring (Hugging Face directories)'
 	@echo 'make build         the nine programs, in $(BIN)/'
 	@echo 'make test          format, lints, tests, documentation'
-	@echo 'make smoke         the whole chain in small, in $(OUT)-smoke/'
+	@echo 'make smoke         the whole chain in small, in $(OUT)-smoke/, then on its models as if they were yours'
 	@echo 'make killed        the chain in small, killed again and again, ends with the same bytes'
 	@echo 'make clean         removes $(OUT)/ and $(OUT)-smoke/ (cargo clean removes the programs)'
 	@echo 'make OUT=dir SEED=1 PROFILE=tiny -j2 …   elsewhere, another seed, another size, two stages at a time'
@@ -287,9 +287,12 @@ smoke: build
 	rm -rf $(OUT)-smoke
 	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny
 	$(MAKE) OUT=$(OUT)-smoke PROFILE=tiny -q
+	rm -rf $(OUT)-smoke-own
+	$(MAKE) OUT=$(OUT)-smoke-own PROFILE=tiny BASE=$(OUT)-smoke/models/base SFT=$(OUT)-smoke/models/sft RL=$(OUT)-smoke/models/grpo \
+	  TASKS='$(OUT)-smoke/tasks/*.test.jsonl' TUNE='$(OUT)-smoke/tasks/*.tune.jsonl'
 
 killed: build
 	tests/killed.sh
 
 clean:
-	rm -rf $(OUT) $(OUT)-smoke
+	rm -rf $(OUT) $(OUT)-smoke $(OUT)-smoke-own
