@@ -55,6 +55,8 @@ pub struct Set {
     pub features: Vec<u32>,
     /// Mean activation of each over the rows on which it fires.
     pub means: Vec<f64>,
+    /// 1, or −1 for a feature that fires less in the model after: what is done to it is the reverse.
+    pub signs: Vec<f32>,
 }
 
 /// How many control arms stand beside every operation.
@@ -92,6 +94,10 @@ pub fn sets(
         Set {
             features: rows.iter().map(|row| row.feature).collect(),
             means: rows.iter().map(|row| row.mean_activation).collect(),
+            signs: rows
+                .iter()
+                .map(|row| if row.lowered { -1.0 } else { 1.0 })
+                .collect(),
         }
     };
     Ok(sets
@@ -173,7 +179,7 @@ impl Plan<'_> {
             Operation::Disable => self.scaled(0.0, set),
             Operation::Amplify(alpha) => self.scaled(alpha, set),
         };
-        Edit::along_decoder(self.dictionary, self.slot, &set.features, amount)
+        Edit::along_decoder(self.dictionary, self.slot, &set.features, amount).signed(&set.signs)
     }
 
     fn scaled(&self, alpha: f64, set: &Set) -> Amount {
@@ -212,6 +218,7 @@ mod tests {
             feature,
             rank,
             matched_to: None,
+            lowered: false,
             relative_score: 1.0,
             relative_score_min: 1.0,
             q: None,

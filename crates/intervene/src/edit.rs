@@ -1,8 +1,9 @@
 //! The arithmetic of an intervention: what is added to one row of the residual stream.
 //!
-//! Disabling and amplifying add `Σ_{k∈G} (α−1)·f_k·d_k^m / scale_m`, which leaves what the crosscoder does not explain as it
-//! is: decoding with the changed code and adding the old reconstruction error back gives the same row. Steering adds
-//! `Σ_{k∈G} c·d_k^m / scale_m` whatever the activations are. The division undoes the normalisation of the dictionary's input.
+//! Disabling and amplifying add `Σ_{k∈G} s_k·(α−1)·f_k·d_k^m / scale_m`, which leaves what the crosscoder does not explain as
+//! it is: decoding with the changed code and adding the old reconstruction error back gives the same row. Steering adds
+//! `Σ_{k∈G} s_k·c·d_k^m / scale_m` whatever the activations are. The sign s_k is 1, or −1 for a feature that training lowered:
+//! α = 0 then doubles it and α = 2 takes it out. The division undoes the normalisation of the dictionary's input.
 
 use dict::{CodeNormalization, Crosscoder, Readout, Rule, Selection};
 use rand::{Rng, SeedableRng};
@@ -89,6 +90,16 @@ impl Edit {
             directions,
             ..self.clone()
         }
+    }
+
+    /// The same edit with each feature's direction multiplied by its sign, 1 or −1.
+    #[must_use]
+    pub fn signed(mut self, signs: &[f32]) -> Self {
+        let width = self.width();
+        for (row, sign) in self.directions.chunks_exact_mut(width).zip(signs) {
+            row.iter_mut().for_each(|value| *value *= sign);
+        }
+        self
     }
 
     /// Values per row.
@@ -311,6 +322,9 @@ pub(crate) mod tests {
         );
         assert!(edit.needs(2).is_empty());
         assert_eq!(edit.flipped().delta(&dictionary(), &[], 1), [-2.0, 1.0]);
+        // −2·(0, 1)/2 + 4·(1, −1)/2
+        let signed = edit.signed(&[-1.0, 1.0]);
+        assert_eq!(signed.delta(&dictionary(), &[], 1), [2.0, -3.0]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ Example:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    /// Take them out: `h + Σ (0−1)·f_k·d_k`
+    /// Undo them, α = 0: `h + Σ (0−1)·f_k·d_k`; features that training lowered are doubled instead
     Disable,
     /// Turn them up: `h + Σ (α−1)·f_k·d_k`, for every --alpha
     Amplify,

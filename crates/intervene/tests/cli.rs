@@ -49,6 +49,7 @@ impl Folder {
             feature,
             rank,
             matched_to: None,
+            lowered: false,
             relative_score: 1.0,
             relative_score_min: 1.0,
             q: None,

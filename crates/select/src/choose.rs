@@ -1,6 +1,6 @@
 //! The compact set: features that pass in every task, and how its size moves with the threshold.
 
-use crate::scores::TaskScores;
+use crate::scores::{Passing, TaskScores};
 use std::collections::BTreeSet;
 
 /// Fractions of the largest score at which the curve is drawn.
@@ -11,37 +11,46 @@ const FRACTIONS: [f64; 11] = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.
 pub struct Chosen {
     /// Feature.
     pub feature: u32,
-    /// Mean over the tasks of score / largest score.
+    /// Mean over the tasks of score / largest score; negative for a feature that fires less in the model after.
     pub relative: f64,
-    /// Smallest over the tasks.
+    /// The one nearest to 0 over the tasks, or beyond it.
     pub relative_min: f64,
 }
 
 impl Chosen {
     /// A feature with its relative scores in all tasks.
     pub fn of(feature: u32, tasks: &[TaskScores]) -> Self {
-        let relative = tasks.iter().map(|task| task.relative(feature));
+        let scores = tasks.iter().map(|task| task.relative(feature));
+        let relative = scores.clone().sum::<f64>() / tasks.len() as f64;
+        let sign = if relative < 0.0 { -1.0 } else { 1.0 };
         Self {
             feature,
-            relative: relative.clone().sum::<f64>() / tasks.len() as f64,
-            relative_min: relative.fold(f64::INFINITY, f64::min),
+            relative,
+            relative_min: sign * scores.map(|score| sign * score).fold(f64::INFINITY, f64::min),
         }
+    }
+
+    /// Whether it fires less in the model after.
+    pub fn is_lowered(&self) -> bool {
+        self.relative < 0.0
     }
 }
 
 /// Features that exceed `fraction` of the largest score in every task, the strongest first.
 pub fn choose(tasks: &[TaskScores], fraction: f64) -> Vec<Chosen> {
     let common = intersection(tasks, fraction);
-    let mut chosen: Vec<Chosen> = common.iter().map(|&k| Chosen::of(k, tasks)).collect();
+    let features = common.iter().map(|passing| passing.feature);
+    let mut chosen: Vec<Chosen> = features.map(|k| Chosen::of(k, tasks)).collect();
     chosen.sort_by(|a, b| {
-        b.relative
-            .total_cmp(&a.relative)
+        let size = |chosen: &Chosen| chosen.relative.abs();
+        size(b)
+            .total_cmp(&size(a))
             .then(a.feature.cmp(&b.feature))
     });
     chosen
 }
 
-fn intersection(tasks: &[TaskScores], fraction: f64) -> BTreeSet<u32> {
+fn intersection(tasks: &[TaskScores], fraction: f64) -> BTreeSet<Passing> {
     tasks
         .iter()
         .map(|task| task.passing(fraction))
@@ -60,14 +69,14 @@ pub struct Point {
     pub size: usize,
     /// Mean over pairs of tasks of |A ∩ B| / |A ∪ B|; 1 for a single task.
     pub jaccard: f64,
-    /// Mean over the tasks of the set's share of all positive score, 0 to 1.
+    /// Mean over the tasks of the set's share of all score in the direction that counts, 0 to 1.
     pub share: f64,
 }
 
 impl Point {
     /// The set at `fraction`.
     pub fn at(tasks: &[TaskScores], fraction: f64) -> Self {
-        let sets: Vec<BTreeSet<u32>> = tasks.iter().map(|task| task.passing(fraction)).collect();
+        let sets: Vec<BTreeSet<Passing>> = tasks.iter().map(|task| task.passing(fraction)).collect();
         let common = intersection(tasks, fraction);
         let shares = tasks.iter().map(|task| share(task, &common));
         Self {
@@ -80,17 +89,17 @@ impl Point {
     }
 }
 
-/// Share of a task's positive score that a set carries.
-fn share(task: &TaskScores, set: &BTreeSet<u32>) -> f64 {
-    let positive = |score: f64| score.max(0.0);
-    let all: f64 = task.scores.values().copied().map(positive).sum();
-    let carried = set.iter().filter_map(|k| task.scores.get(k));
+/// Share of a task's score, in the direction that counts, that a set carries.
+fn share(task: &TaskScores, set: &BTreeSet<Passing>) -> f64 {
+    let strength = |score: &f64| task.direction.strength(*score).max(0.0);
+    let all: f64 = task.scores.values().map(strength).sum();
+    let carried = set.iter().filter_map(|k| task.scores.get(&k.feature));
     // The sum of nothing is −0.0.
-    let carried = carried.copied().map(positive).sum::<f64>() + 0.0;
+    let carried = carried.map(strength).sum::<f64>() + 0.0;
     if all > 0.0 { carried / all } else { 0.0 }
 }
 
-fn mean_jaccard(sets: &[BTreeSet<u32>]) -> f64 {
+fn mean_jaccard(sets: &[BTreeSet<Passing>]) -> f64 {
     let mut pairs = Vec::new();
     for (i, a) in sets.iter().enumerate() {
         for b in &sets[..i] {

@@ -2,7 +2,8 @@
 //!
 //! For every task, the key samples are those the model before gets wrong and the model after gets right. A feature's score
 //! is how much more it fires there in the model after than in the model before; it passes when the score exceeds a fraction
-//! of the task's largest, and the set is what passes in every task (arXiv 2604.25011).
+//! of the task's largest, and the set is what passes in every task (arXiv 2604.25011). On request the mirror image counts too:
+//! what training turned down.
 //!
 //! Reads: sparse features per model (`crosscode encode --readout swap`), the activation stores they were encoded from (for
 //! which row is which token), answers of both models, the dictionary (for decoder norms).
@@ -43,7 +44,7 @@ use keys::{Models, TaskKeys};
 use matched::{Matched, Traits};
 use readings::{Reading, Readings, Text};
 use rows::Known;
-use scores::{TaskScores, Weights};
+use scores::{Direction, TaskScores, Weights};
 use serde::Serialize;
 use shift::Shift;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,10 @@ pub struct Args {
     /// A feature passes above this fraction of the task's largest score
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     fraction: f64,
+    /// Which way a feature must have moved; what is done to a lowered one later is the reverse of what is done to a raised
+    /// one
+    #[arg(long, value_enum, default_value_t = Direction::Raised)]
+    direction: Direction,
     /// Tokens a feature is averaged over; special tokens never count
     #[arg(long, value_enum, default_value_t = Tokens::Answer)]
     tokens: Tokens,
@@ -258,7 +263,7 @@ fn score(
     let weights = weights(args, dictionary, models)?;
     let mut tasks = Vec::new();
     for task in keys {
-        let scores = TaskScores::of(task, readings, &weights);
+        let scores = TaskScores::of(task, readings, &weights, args.direction);
         ensure!(
             scores.n > 0,
             "none of the {} key samples of task `{}` is in the features: capture them, or leave the task out with --tasks",
@@ -325,8 +330,9 @@ fn choose(args: &Args, tasks: &[TaskScores]) -> anyhow::Result<Vec<Chosen>> {
         );
     }
     cli::say(&format!(
-        "{} features pass {} of the largest score in {} of {} tasks",
+        "{} features ({} lowered) pass {} of the largest score in {} of {} tasks",
         chosen.len(),
+        chosen.iter().filter(|chosen| chosen.is_lowered()).count(),
         args.fraction,
         tasks.len(),
         tasks.len()
@@ -365,9 +371,12 @@ fn removal(
 
 fn say_removal(models: &Models, chosen: &[Chosen], removal: Option<&[f64]>) {
     if let Some(shares) = removal {
-        let share = |chosen: &Chosen| shares[chosen.feature as usize];
+        let share = |chosen: &Chosen| {
+            let sign = if chosen.is_lowered() { -1.0 } else { 1.0 };
+            sign * shares[chosen.feature as usize]
+        };
         cli::say(&format!(
-            "disabling the set takes {:.1} % out of what distinguishes {} from {} on these tokens",
+            "undoing the set takes {:.1} % out of what distinguishes {} from {} on these tokens",
             100.0 * chosen.iter().map(share).sum::<f64>(),
             models.after,
             models.before

@@ -4,7 +4,7 @@
 //! resample draws whole samples. So what features have in common stays in common, and a dictionary of many features costs
 //! additions only.
 
-use crate::scores::TaskScores;
+use crate::scores::{Direction, TaskScores};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -95,13 +95,13 @@ impl Draws {
 }
 
 /// q value of every live feature of a task: the two model labels are exchanged at random within each sample (a sign flip of
-/// its difference), one-sided, and the p values are corrected over the live features by Benjamini and Hochberg.
+/// its difference), one-sided in the direction that counts (two-sided where both do), and the p values are corrected over the live features by Benjamini and Hochberg.
 pub fn q_values(task: &TaskScores, n_draws: usize, seed: u64) -> BTreeMap<u32, f64> {
     let draws = Draws::permutations(task, n_draws, seed);
     let features: Vec<u32> = task.differences.keys().copied().collect();
     let p: Vec<f64> = features
         .par_iter()
-        .map(|feature| p_value(&task.differences[feature], &draws))
+        .map(|feature| p_value(&task.differences[feature], task.direction, &draws))
         .collect();
     features
         .into_iter()
@@ -110,16 +110,17 @@ pub fn q_values(task: &TaskScores, n_draws: usize, seed: u64) -> BTreeMap<u32, f
 }
 
 /// Share of the draws with a sum at least as large, the observed one counted among them.
-fn p_value(differences: &[f64], draws: &Draws) -> f64 {
-    let observed: f64 = differences.iter().sum();
-    // A score that did not rise has no place in the tail, whatever the draws say; most features end here.
+fn p_value(differences: &[f64], direction: Direction, draws: &Draws) -> f64 {
+    let observed = direction.strength(differences.iter().sum());
+    // A score that points elsewhere has no place in the tail, whatever the draws say; many features end here.
     if observed <= 0.0 {
         return 1.0;
     }
     // The same numbers added with other signs may round below the observed sum.
     let slack = 1e-12 * differences.iter().map(|value| value.abs()).sum::<f64>();
     let sums = draws.sums(differences);
-    let as_large = sums.iter().filter(|sum| **sum >= observed - slack).count();
+    let reaches = |sum: &&f64| direction.strength(**sum) >= observed - slack;
+    let as_large = sums.iter().filter(reaches).count();
     (as_large + 1) as f64 / (draws.n_draws + 1) as f64
 }
 
@@ -167,10 +168,26 @@ mod tests {
     }
 
     #[test]
+    fn a_feature_that_falls_is_significant_where_falling_counts() {
+        let falls = vec![-1.0; 30];
+        let rises = vec![1.0; 30];
+        let mut task = task(&[(0, &falls), (1, &rises)]);
+        for (direction, rising) in [(Direction::Lowered, 0.999), (Direction::Both, 0.0)] {
+            task.direction = direction;
+            let q = q_values(&task, 1000, 0);
+            assert!(q[&0] < 0.01 && q[&1] >= rising, "{direction:?} {q:?}");
+        }
+    }
+
+    #[test]
     fn p_and_interval_are_those_of_the_statistics_library() {
         let values: Vec<f64> = (0..40).map(|i| f64::from(i % 7) - 2.5).collect();
         let task = task(&[(0, &values)]);
-        let p = p_value(&values, &Draws::permutations(&task, 20_000, 0));
+        let p = p_value(
+            &values,
+            Direction::Raised,
+            &Draws::permutations(&task, 20_000, 0),
+        );
         assert!(
             (p - stats::permutation_sign(&values, 20_000, 0)).abs() < 0.01,
             "{p}"

@@ -5,7 +5,7 @@ use crate::matched::{Matched, Traits};
 use crate::nulls::{self, Draws};
 use crate::scores::TaskScores;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::tables::{Score, Selection};
 
 /// What is known of every feature, whatever set it stands in.
@@ -26,32 +26,48 @@ impl Known<'_> {
     pub fn selection(&self, chosen: &[Chosen], matched: &Matched) -> Vec<Selection> {
         let ranked = chosen.iter().enumerate();
         let mut rows: Vec<Selection> = ranked
-            .map(|(rank, &chosen)| self.row("selected".into(), rank, chosen, None))
+            .map(|(rank, &chosen)| {
+                let lowered = chosen.is_lowered();
+                self.row("selected".into(), rank, chosen, (None, lowered))
+            })
             .collect();
         for (number, set) in matched.sets.iter().enumerate() {
             for (rank, (&feature, selected)) in set.iter().zip(chosen).enumerate() {
                 let name = format!("random-{number:02}");
                 let stand_in = Chosen::of(feature, self.tasks);
-                rows.push(self.row(name, rank, stand_in, Some(selected.feature)));
+                let matched_to = Some(selected.feature);
+                rows.push(self.row(name, rank, stand_in, (matched_to, selected.is_lowered())));
             }
         }
         rows
     }
 
-    fn row(&self, set: String, rank: usize, chosen: Chosen, matched_to: Option<u32>) -> Selection {
+    /// A row; `stands_for` is the selected feature a random one stands for, and whether that one fires less.
+    fn row(
+        &self,
+        set: String,
+        rank: usize,
+        chosen: Chosen,
+        (matched_to, lowered): (Option<u32>, bool),
+    ) -> Selection {
+        // Moving a lowered feature back adds what moving a raised one back takes out.
+        let sign = if lowered { -1.0 } else { 1.0 };
         let traits = self.traits[chosen.feature as usize];
         Selection {
             set,
             feature: chosen.feature,
             rank: rank as u32,
             matched_to,
+            lowered,
             relative_score: chosen.relative,
             relative_score_min: chosen.relative_min,
             q: self.q_of(chosen.feature),
             firing_rate: traits.firing_rate,
             mean_activation: traits.mean_activation,
             decoder_norm: traits.decoder_norm,
-            removal_share: self.removal.map(|shares| shares[chosen.feature as usize]),
+            removal_share: self
+                .removal
+                .map(|shares| sign * shares[chosen.feature as usize]),
         }
     }
 
@@ -69,6 +85,7 @@ impl Known<'_> {
 pub fn scores(tasks: &[TaskScores], fraction: f64, draws: usize, seed: u64) -> Vec<Score> {
     let of = |task: &TaskScores| -> Vec<Score> {
         let passing = task.passing(fraction);
+        let passing: BTreeSet<u32> = passing.iter().map(|passing| passing.feature).collect();
         let resamples = Draws::resamples(task, draws, seed);
         let features: Vec<u32> = task.differences.keys().copied().collect();
         features

@@ -5,7 +5,31 @@
 use crate::documents::Means;
 use crate::keys::TaskKeys;
 use crate::readings::Readings;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Which way a feature must have moved from the model before to the model after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// It fires more in the model after (the rule of arXiv 2604.25011)
+    Raised,
+    /// It fires less: the mirror image of that rule
+    Lowered,
+    /// Either: scores count by their size, and a feature must move the same way in every task
+    Both,
+}
+
+impl Direction {
+    /// How far a score reaches in this direction; at most 0 when it points the other way.
+    pub fn strength(self, score: f64) -> f64 {
+        match self {
+            Self::Raised => score,
+            Self::Lowered => -score,
+            Self::Both => score.abs(),
+        }
+    }
+}
 
 /// Factors of a feature's activation, by feature: all 1, or its decoder norm in each model.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +61,27 @@ pub struct TaskScores {
     pub differences: BTreeMap<u32, Vec<f64>>,
     /// Per live feature, the mean of its differences.
     pub scores: BTreeMap<u32, f64>,
+    /// Which way scores count.
+    pub direction: Direction,
+}
+
+/// A feature that passes, and whether it fires less in the model after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Passing {
+    /// Feature.
+    pub feature: u32,
+    /// Its score is negative.
+    pub lowered: bool,
 }
 
 impl TaskScores {
     /// Subtracts and averages over the key samples of a task that both models read.
-    pub fn of(keys: &TaskKeys, readings: &Readings, weights: &Weights) -> Self {
+    pub fn of(
+        keys: &TaskKeys,
+        readings: &Readings,
+        weights: &Weights,
+        direction: Direction,
+    ) -> Self {
         let pairs: Vec<(&Means, &Means)> = keys
             .documents
             .iter()
@@ -69,15 +109,17 @@ impl TaskScores {
             missing: keys.documents.len() - n,
             scores: differences.iter().map(|(&k, d)| (k, mean(d))).collect(),
             differences,
+            direction,
         }
     }
 
-    /// Largest score; at most 0 when no feature fires more in the model after.
+    /// Size of the largest score in the direction that counts; 0 when none points there.
     pub fn largest(&self) -> f64 {
-        self.scores.values().copied().fold(0.0, f64::max)
+        let strengths = self.scores.values().map(|&s| self.direction.strength(s));
+        strengths.fold(0.0, f64::max)
     }
 
-    /// Score as a share of the task's largest; 0 for a feature that never fires here.
+    /// Score as a share of the task's largest, negative for a feature that fires less; 0 for one that never fires here.
     pub fn relative(&self, feature: u32) -> f64 {
         let largest = self.largest();
         match self.scores.get(&feature) {
@@ -86,14 +128,19 @@ impl TaskScores {
         }
     }
 
-    /// Features whose score exceeds `fraction` of the largest.
-    pub fn passing(&self, fraction: f64) -> BTreeSet<u32> {
-        let largest = self.largest();
-        self.scores
-            .iter()
-            .filter(|&(_, &score)| score > 0.0 && score > fraction * largest)
-            .map(|(&feature, _)| feature)
-            .collect()
+    /// Features whose score exceeds `fraction` of the largest, in the direction that counts.
+    pub fn passing(&self, fraction: f64) -> BTreeSet<Passing> {
+        let least = fraction * self.largest();
+        let passes = |score: f64| {
+            let strength = self.direction.strength(score);
+            strength > 0.0 && strength > least
+        };
+        let scores = self.scores.iter().filter(|&(_, &score)| passes(score));
+        let passing = scores.map(|(&feature, &score)| Passing {
+            feature,
+            lowered: score < 0.0,
+        });
+        passing.collect()
     }
 }
 
@@ -111,6 +158,7 @@ pub(crate) mod tests {
             missing: 0,
             differences: columns.iter().map(|&(k, d)| (k, d.to_vec())).collect(),
             scores: columns.iter().map(|&(k, d)| (k, mean(d))).collect(),
+            direction: Direction::Raised,
         }
     }
 
@@ -139,7 +187,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_score_is_the_mean_difference_over_samples_both_models_read() {
-        let scores = TaskScores::of(&keys(), &readings(), &Weights::NONE);
+        let scores = TaskScores::of(&keys(), &readings(), &Weights::NONE, Direction::Raised);
         assert_eq!((scores.n, scores.missing), (1, 1));
         assert_eq!(scores.scores, [(0, -1.0), (1, 3.0), (2, 4.0)].into());
         assert_eq!((scores.relative(1), scores.relative(9)), (0.75, 0.0));
@@ -151,14 +199,33 @@ pub(crate) mod tests {
             before: Some(vec![1.0, 0.5, 1.0]),
             after: Some(vec![1.0, 2.0, 1.0]),
         };
-        let scores = TaskScores::of(&keys(), &readings(), &weights);
+        let scores = TaskScores::of(&keys(), &readings(), &weights, Direction::Raised);
         assert!((scores.scores[&1] - 9.0).abs() < 1e-12);
     }
 
     #[test]
     fn a_feature_passes_above_the_fraction_and_never_with_a_negative_score() {
         let task = task(&[(0, &[10.0]), (1, &[2.0]), (2, &[2.1]), (3, &[-1.0])]);
-        assert_eq!(task.passing(0.2), [0, 2].into());
-        assert_eq!(task.passing(0.0), [0, 1, 2].into());
+        assert_eq!(task.passing(0.2), raised(&[0, 2]));
+        assert_eq!(task.passing(0.0), raised(&[0, 1, 2]));
+    }
+
+    fn raised(features: &[u32]) -> BTreeSet<Passing> {
+        let raised = |&feature| Passing {
+            feature,
+            lowered: false,
+        };
+        features.iter().map(raised).collect()
+    }
+
+    #[test]
+    fn the_other_direction_is_the_mirror_image_and_both_share_one_largest_score() {
+        let mut task = task(&[(0, &[3.0]), (1, &[-10.0]), (2, &[-1.0]), (3, &[0.0])]);
+        let one = |feature, lowered| Passing { feature, lowered };
+        task.direction = Direction::Lowered;
+        assert_eq!(task.passing(0.05), [one(1, true), one(2, true)].into());
+        task.direction = Direction::Both;
+        assert_eq!(task.passing(0.2), [one(0, false), one(1, true)].into());
+        assert_eq!((task.relative(0), task.relative(1)), (0.3, -1.0));
     }
 }

@@ -441,9 +441,12 @@ pub struct Selection {
     pub rank: u32,
     /// For a random feature, the selected feature it stands for.
     pub matched_to: Option<u32>,
-    /// Mean over the tasks of score / largest score of the task.
+    /// Whether the selected feature (the one it stands for) fires less in the model after: edits go the other way.
+    #[serde(default)]
+    pub lowered: bool,
+    /// Mean over the tasks of score / largest score of the task; negative where it fires less.
     pub relative_score: f64,
-    /// Smallest over the tasks.
+    /// The one nearest to 0 over the tasks, or beyond it.
     pub relative_score_min: f64,
     /// Largest q-value over the tasks (label permutation within documents, Benjamini–Hochberg over features).
     pub q: Option<f64>,
@@ -453,8 +456,8 @@ pub struct Selection {
     pub mean_activation: f64,
     /// Σ over models of the L2 norm of its decoder rows.
     pub decoder_norm: f64,
-    /// Share of the mean shift between the two models that disabling the feature in the model after takes out, on the tokens
-    /// read: `f_k·⟨d_k, Δ⟩ / ‖Δ‖²`, any sign; shares of features add up. Absent where the models cannot be subtracted.
+    /// Share of the mean shift between the two models that disabling the feature in the model after takes out (doubling a
+    /// lowered one), on the tokens read: `±f_k·⟨d_k, Δ⟩ / ‖Δ‖²`, any sign; shares of features add up. Absent where the models cannot be subtracted.
     pub removal_share: Option<f64>,
 }
 

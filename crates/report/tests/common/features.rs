@@ -253,6 +253,7 @@ impl Fixture {
             feature,
             rank,
             matched_to,
+            lowered: false,
             relative_score: relative,
             relative_score_min: relative - 0.08,
             q: Some(if set == "selected" { 0.0004 } else { 0.8 }),
