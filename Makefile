@@ -30,7 +30,7 @@ ifeq ($(PROFILE),tiny)
   REINFORCED       ?= parity largest
   TRAIN_OPTIONS    ?= --features 256 --k 8 --tokens 40K --batch 512
   EAP_OPTIONS      ?= --n 10 --alpha 0.3
-  SELECT_OPTIONS   ?= --tokens last-prompt --fraction 0 --min-keys 1
+  SELECT_OPTIONS   ?= --direction both --fraction 0 --min-keys 1
   EVALUATE_OPTIONS ?= --max-new-tokens 48
   INTERVENE_OPTIONS ?= --random-arms 1
   ALPHAS           ?= 2
@@ -46,13 +46,14 @@ else
   TRAIN_OPTIONS    ?= $(if $(CONTROLLED),--features 512 --k 8 --batch 256 --tokens $(if $(filter base-sft-rl,$*),3M,1M))
   # A careful answer is several times as long as a sloppy one: no pair of answers would be of comparable length.
   EAP_OPTIONS      ?= --n 100 --alpha 0.03,0.1,0.3,0.5 $(if $(CONTROLLED),--beta 0 --gamma 10 --delta 2)
-  # The style of an answer is settled where the question ends.
-  SELECT_OPTIONS   ?= $(if $(CONTROLLED),--tokens last-prompt)
+  # Reinforcement may turn a feature for carefulness up or one for carelessness down: which of the two the dictionary holds
+  # depends on its seed.
+  SELECT_OPTIONS   ?= $(if $(CONTROLLED),--direction both)
   EVALUATE_OPTIONS ?= $(if $(CONTROLLED),--max-new-tokens 96)
   INTERVENE_OPTIONS ?= --random-arms 2
   REINFORCED       ?= arith
-  ALPHAS           ?= $(subst -,$(comma),$(if $(CONTROLLED),2-3-4-6,1.5-2-3-5))
-  REVERSED         ?= -1,-3,-7
+  ALPHAS           ?= 1.5,2,3,5
+  REVERSED         ?= -1,-2,-4
   REVERSE_OPTIONS  ?= --limit 200
   # Every live feature of an identical pair within 0.5 ± 0.02, or the chain stops.
   NULL_CHECK       ?= --null

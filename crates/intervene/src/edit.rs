@@ -1,8 +1,8 @@
 //! The arithmetic of an intervention: what is added to one row of the residual stream.
 //!
-//! Disabling and amplifying add `Σ_{k∈G} s_k·(α−1)·f_k·d_k^m / scale_m`, which leaves what the crosscoder does not explain as
+//! Disabling and amplifying add `Σ_{k∈G} σ_k·(α−1)·f_k·d_k^m / scale_m`, which leaves what the crosscoder does not explain as
 //! it is: decoding with the changed code and adding the old reconstruction error back gives the same row. Steering adds
-//! `Σ_{k∈G} s_k·c·d_k^m / scale_m` whatever the activations are. The sign s_k is 1, or −1 for a feature that training lowered:
+//! `Σ_{k∈G} σ_k·c·d_k^m / scale_m` whatever the activations are. The sign σ_k is 1, or −1 for a feature that training lowered:
 //! α = 0 then doubles it and α = 2 takes it out. The division undoes the normalisation of the dictionary's input.
 
 use dict::{CodeNormalization, Crosscoder, Readout, Rule, Selection};

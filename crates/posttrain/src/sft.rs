@@ -30,13 +30,13 @@ pub struct Args {
     #[arg(long, default_value_t = 960)]
     prompts: usize,
     /// Optimizer steps
-    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
     /// Demonstrations per step
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
     /// Largest learning rate
-    #[arg(long, default_value_t = 5e-4)]
+    #[arg(long, default_value_t = 8e-4)]
     lr: f64,
     /// Corpus to replay among the demonstrations: JSONL with a `text` per line
     #[arg(long, value_name = "FILE")]

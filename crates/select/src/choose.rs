@@ -26,7 +26,10 @@ impl Chosen {
         Self {
             feature,
             relative,
-            relative_min: sign * scores.map(|score| sign * score).fold(f64::INFINITY, f64::min),
+            relative_min: sign
+                * scores
+                    .map(|score| sign * score)
+                    .fold(f64::INFINITY, f64::min),
         }
     }
 
@@ -43,9 +46,7 @@ pub fn choose(tasks: &[TaskScores], fraction: f64) -> Vec<Chosen> {
     let mut chosen: Vec<Chosen> = features.map(|k| Chosen::of(k, tasks)).collect();
     chosen.sort_by(|a, b| {
         let size = |chosen: &Chosen| chosen.relative.abs();
-        size(b)
-            .total_cmp(&size(a))
-            .then(a.feature.cmp(&b.feature))
+        size(b).total_cmp(&size(a)).then(a.feature.cmp(&b.feature))
     });
     chosen
 }
@@ -76,7 +77,8 @@ pub struct Point {
 impl Point {
     /// The set at `fraction`.
     pub fn at(tasks: &[TaskScores], fraction: f64) -> Self {
-        let sets: Vec<BTreeSet<Passing>> = tasks.iter().map(|task| task.passing(fraction)).collect();
+        let sets: Vec<BTreeSet<Passing>> =
+            tasks.iter().map(|task| task.passing(fraction)).collect();
         let common = intersection(tasks, fraction);
         let shares = tasks.iter().map(|task| share(task, &common));
         Self {

@@ -133,7 +133,7 @@ impl Folder {
         writer.finish(&tokens).unwrap();
     }
 
-    /// Features 0 and 1 rise by 4 and 2 in rl, feature 2 by 4 on task `a` alone; 3 and above do not change.
+    /// Features 0 and 1 rise by 4 and 2 in rl, feature 2 by 4 on task `a` alone, feature 3 falls by 3; 4 and above do not change.
     fn write_features(&self) {
         let n_rows = TASKS.len() * DOCUMENTS * TOKENS;
         let mut blocks = Vec::new();
@@ -147,14 +147,13 @@ impl Folder {
             };
             for row in 0..n_rows {
                 for feature in 0..N_FEATURES {
-                    let rise = if model == "rl" {
-                        rise(row, feature)
-                    } else {
-                        0.0
+                    let more = match model {
+                        "rl" => rise(row, feature),
+                        _ => fall(row, feature),
                     };
                     block.row.push(row as u32);
                     block.feature.push(feature as u32);
-                    block.activation.push(1.0 + (row % 5) as f32 * 0.1 + rise);
+                    block.activation.push(1.0 + (row % 5) as f32 * 0.1 + more);
                 }
             }
             blocks.push(block);
@@ -198,6 +197,15 @@ fn rise(row: usize, feature: usize) -> f32 {
     }
 }
 
+/// How much less a feature fires in rl, in answers.
+fn fall(row: usize, feature: usize) -> f32 {
+    if feature == 3 && !row.is_multiple_of(TOKENS) {
+        3.0
+    } else {
+        0.0
+    }
+}
+
 fn selected(rows: &[Selection]) -> Vec<u32> {
     let selected = rows.iter().filter(|row| row.set == "selected");
     selected.map(|row| row.feature).collect()
@@ -234,6 +242,25 @@ fn the_planted_features_are_found_with_their_nulls() {
     let curve = String::from_utf8(output.stdout).unwrap();
     assert!(curve.starts_with("fraction\tpassing_a\tpassing_b\tset\t"));
     assert!(curve.contains("\n0.2\t3\t2\t2\t"), "{curve}");
+}
+
+#[test]
+fn what_training_lowered_counts_where_it_is_asked_for() {
+    let folder = Folder::new();
+    let select = |direction| {
+        let output = folder.select(&["--direction", direction]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        folder.selection()
+    };
+    assert_eq!(selected(&select("lowered")), [3]);
+    let rows = select("both");
+    assert_eq!(selected(&rows), [0, 3, 1]);
+    assert!((rows[1].relative_score + 0.75).abs() < 1e-6 && rows[1].q.unwrap() < 0.05);
+    // A random feature is moved the way the one it stands for is.
+    for row in &rows {
+        let stands_for = row.matched_to.unwrap_or(row.feature);
+        assert_eq!(row.lowered, stands_for == 3, "{row:?}");
+    }
 }
 
 #[test]

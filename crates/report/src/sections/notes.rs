@@ -140,14 +140,15 @@ const EDGES: [[&str; 3]; 5] = [
 const SELECTION: [[&str; 3]; 1] = [[
     "Score",
     "E_x[f_k^{after}(x) − f_k^{base}(x)] > threshold · max_k",
-    "Over key samples x (base wrong, model after right); a selected feature passes in every selection task. arXiv 2604.25011.",
+    "Over key samples x (base wrong, model after right); a selected feature passes in every selection task. arXiv 2604.25011. Where lowered \
+     features count too (ours), |E_x[…]| stands on both sides and the sign σ_k = ±1 must agree in every task.",
 ]];
 
 const EFFECTS: [[&str; 3]; 2] = [
     [
         "Intervention",
-        "h^m ← h^m + Σ_{k∈G} (α − 1) f_k d_k^m",
-        "α = 0 disables, α > 1 amplifies the set G; what the crosscoder does not explain stays as it is.",
+        "h^m ← h^m + Σ_{k∈G} σ_k (α − 1) f_k d_k^m",
+        "α = 0 disables, α > 1 amplifies the set G (σ_k = 1; −1 for a feature that training lowered: the reverse); what the crosscoder does not explain stays as it is.",
     ],
     [
         "Selected − random",

@@ -25,7 +25,7 @@ pub(super) fn past_nought(report: &Report, all: &[Intervention]) -> Vec<String> 
         let hangs_on_them = reversed.iter().any(lowered);
         let is_missed = removed(all).any(|one| lowered(&one));
         let meaning = if hangs_on_them && !is_missed {
-            " Taking the features out is not felt, turning them round is: the model holds more of them than its answers need."
+            " At nought nothing is felt, beyond it much: training moved these features further than the answers need."
         } else {
             ""
         };
@@ -65,7 +65,7 @@ pub(super) fn why_not(report: &Report, all: &[Intervention]) -> Option<String> {
         .find_map(|table| selection::removed(&selection::selected(table)))?;
     (share < SMALL_SHARE && !removed(all).any(is_felt)).then(|| {
         format!(
-            "Why disabling does nothing here: it takes {} % out of what distinguishes the two models where the features were read. \
+            "Why disabling does nothing here: it undoes {} % of what distinguishes the two models where the features were read. \
              The rest stands in features that fire alike in both models and whose decoder rows differ (rotated features above): \
              no score by activation selects those, and without the others the model stays where it was.",
             text::percent(share)

@@ -79,7 +79,7 @@ fn write_set(page: &mut Page, table: &Rows<Selection>, scores: &Scores) {
         });
         let caption = format!(
             "Score of each selected feature relative to the largest of the task: mean activation in the model after minus the base on key \
-             samples.{} n = {}.",
+             samples, negative where training turned it down.{} n = {}.",
             more(rows.len()),
             text::sizes(n, "key sample")
         );
@@ -141,6 +141,7 @@ fn features(rows: &[&Selection]) -> Table {
     let columns = [
         "rank>",
         "feature>",
+        "turned",
         "relative score>",
         "smallest>",
         "q>",
@@ -154,6 +155,7 @@ fn features(rows: &[&Selection]) -> Table {
         table.row(&[
             (row.rank + 1).to_string(),
             row.feature.to_string(),
+            if row.lowered { "down" } else { "up" }.to_owned(),
             two_decimals(row.relative_score),
             two_decimals(row.relative_score_min),
             row.q
@@ -191,10 +193,11 @@ fn score_table(rows: &[&Selection], scores: &Scores) -> Table {
 
 /// A score and its interval as shares of the task's largest score.
 fn relative_score(features: &BTreeMap<u32, &Score>, feature: u32) -> String {
+    // The task's largest score is what any feature's share of it was taken of.
     let largest = features
         .values()
-        .map(|score| score.score)
-        .fold(0.0, f64::max);
+        .find(|score| score.relative != 0.0)
+        .map_or(1.0, |score| score.score / score.relative);
     let relative = |score: &&Score| {
         let [value, low, high] =
             [score.score, score.score_low, score.score_high].map(|part| part / largest);
@@ -322,14 +325,26 @@ fn reading(table: &Rows<Selection>, scores: &Scores) -> Vec<String> {
         },
         text::plural(random_sets(table).len(), "matched random set")
     )];
+    sentences.extend(lowered(&rows));
     sentences.extend(removed(&rows).map(|share| {
         format!(
-            "On the tokens they were selected on, disabling them takes {} % out of what distinguishes the model after from the one before.",
+            "On the tokens they were selected on, undoing them (α = 0) takes {} % out of what distinguishes the model after from the one before.",
             text::percent(share)
         )
     }));
     sentences.extend(known(table, &rows));
     sentences
+}
+
+/// What it means that some features fire less after training.
+fn lowered(rows: &[&Selection]) -> Option<String> {
+    let n = rows.iter().filter(|row| row.lowered).count();
+    (n > 0).then(|| {
+        format!(
+            "{n} of them fire less after training. An axis may be held by a feature for either of its ends; such a feature is moved the other \
+             way: α = 0 doubles it, α = 2 takes it out."
+        )
+    })
 }
 
 /// Share of the shift between the models that disabling the selected features takes out, where it is known.
