@@ -31,7 +31,8 @@ pub(crate) fn write(report: &Report, page: &mut Page) {
         .filter(|one| is_shown(one, &all, &tuning))
         .collect();
     page.warning(&tuned_on_reported(&shown, &tuning));
-    page.headline(&headline(report, &shown));
+    let past_nought = removal::first_felt(&all);
+    page.headline(&headline(report, shown.iter().copied().chain(past_nought)));
     let mut sentences: Vec<String> = shown
         .iter()
         .flat_map(|one| reading(report, one, &keys))
@@ -87,11 +88,19 @@ fn tuned_on_reported(shown: &[&Intervention], tuning: &[Intervention]) -> Vec<St
 
 /// An intervention in words.
 pub(super) fn name(one: &Intervention) -> String {
-    format!("{} on {}", one.treated.arm.setting, one.treated.model)
+    let arm = &one.treated.arm;
+    let setting = match arm.alpha() {
+        Some(alpha) => format!("{} ×{alpha}", arm.operation).replace("×-", "×−"),
+        None => arm.setting.clone(),
+    };
+    format!("{setting} on {}", one.treated.model)
 }
 
-fn headline(report: &Report, shown: &[&Intervention]) -> String {
-    let parts = shown.iter().filter_map(|one| {
+fn headline<'a, 'b: 'a>(
+    report: &Report,
+    shown: impl Iterator<Item = &'a Intervention<'b>>,
+) -> String {
+    let parts = shown.filter_map(|one| {
         let (title, tasks) = report.roles.groups(&one.tasks()).pop()?;
         let change = one.change(&tasks, None, one.main_control())?;
         let title = group_name(&title);

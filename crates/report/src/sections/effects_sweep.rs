@@ -41,7 +41,13 @@ fn chosen(one: &Intervention, tuning: &[Intervention]) -> Option<f64> {
             .change(&other.tasks(), None, None)
             .map_or(f64::NEG_INFINITY, |c| sign * c.selected.value)
     };
-    let best = candidates.max_by(|a, b| gain(a).total_cmp(&gain(b)))?;
+    // Of equal gains, the smaller change.
+    let distance = |other: &Intervention| (other.treated.arm.alpha().unwrap_or(1.0) - 1.0).abs();
+    let best = candidates.max_by(|a, b| {
+        gain(a)
+            .total_cmp(&gain(b))
+            .then(distance(b).total_cmp(&distance(a)))
+    })?;
     best.treated.arm.alpha()
 }
 

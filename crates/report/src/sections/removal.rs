@@ -48,6 +48,20 @@ fn reversed<'a, 'b>(all: &'b [Intervention<'a>]) -> Vec<&'b Intervention<'a>> {
     reversed
 }
 
+/// Where taking the features out is not felt, the smallest negative strength that is.
+pub(super) fn first_felt<'a, 'b>(all: &'b [Intervention<'a>]) -> Option<&'b Intervention<'a>> {
+    if removed(all).any(is_felt) {
+        return None;
+    }
+    reversed(all).into_iter().find(|one| is_felt(one))
+}
+
+/// Whether the model's accuracy over all tasks falls.
+fn is_felt(one: &Intervention) -> bool {
+    let change = one.change(&one.tasks(), None, one.main_control());
+    change.is_some_and(|change| is_lower(&change))
+}
+
 /// Arms that take the selected features out.
 fn removed<'a, 'b>(all: &'b [Intervention<'a>]) -> impl Iterator<Item = &'b Intervention<'a>> {
     all.iter()
@@ -56,8 +70,6 @@ fn removed<'a, 'b>(all: &'b [Intervention<'a>]) -> impl Iterator<Item = &'b Inte
 
 /// Why disabling does nothing, where it does nothing and the set carries little of what distinguishes the models.
 pub(super) fn why_not(report: &Report, all: &[Intervention]) -> Option<String> {
-    let change = |one: &Intervention| one.change(&one.tasks(), None, one.main_control());
-    let is_felt = |one: &Intervention| change(one).is_some_and(|change| is_lower(&change));
     removed(all).next()?;
     let tables = &report.tables.selections;
     let share = tables
