@@ -315,7 +315,7 @@ fn reading(table: &Rows<Selection>, scores: &Scores) -> Vec<String> {
         .count();
     let tested = rows.iter().filter(|row| row.q.is_some()).count();
     let mut sentences = vec![format!(
-        "{} pass the threshold in every task{}; {significant} of {tested} tested have q < 0.05 in all of them (label permutation, \
+        "{} above the threshold in every task{}; {significant} of {tested} tested have q < 0.05 in all of them (label permutation, \
          Benjamini–Hochberg). {} of the same size stand beside them.",
         text::plural(rows.len(), "feature"),
         if scores.is_empty() {
@@ -341,8 +341,9 @@ fn lowered(rows: &[&Selection]) -> Option<String> {
     let n = rows.iter().filter(|row| row.lowered).count();
     (n > 0).then(|| {
         format!(
-            "{n} of them fire less after training. An axis may be held by a feature for either of its ends; such a feature is moved the other \
-             way: α = 0 doubles it, α = 2 takes it out."
+            "Features that fire less after training: {n} of {}. An axis may be held by a feature for either of its ends; such a feature is moved the other \
+             way: α = 0 doubles it, α = 2 takes it out.",
+            rows.len()
         )
     })
 }
