@@ -259,9 +259,15 @@ $(OUT)/interventions/reverse.test.samples.parquet: $(INTERVENED) | $(BIN)/interv
 	@touch $@
 
 # The factor is chosen on the tuning split and reported on the test split.
-$(OUT)/interventions/amplify.%.samples.parquet: $(INTERVENED) | $(BIN)/intervene
+AMPLIFY    = $(INTERVENE) --model base=$(BASE) --companion rl=$(RL) --op amplify --alpha $(ALPHAS)
+
+$(OUT)/interventions/amplify.tune.samples.parquet: $(INTERVENED) | $(BIN)/intervene
 	@mkdir -p $(@D)
-	$(INTERVENE) --model base=$(BASE) --companion rl=$(RL) --op amplify --alpha $(ALPHAS) --tasks '$(if $(filter tune,$*),$(TUNE),$(TASKS))' -o $@
+	$(AMPLIFY) --tasks '$(TUNE)' -o $@
+	@touch $@
+
+$(OUT)/interventions/amplify.test.samples.parquet: $(OUT)/interventions/amplify.tune.samples.parquet $(INTERVENED) | $(BIN)/intervene
+	$(AMPLIFY) --chosen-on $< --tasks '$(TASKS)' -o $@
 	@touch $@
 
 # ---- report ----------------------------------------------------------------------------------------------------------

@@ -37,6 +37,15 @@ impl Operation {
             Self::Steer(strength) => format!("steer-{strength}"),
         }
     }
+
+    /// How far it is from changing nothing.
+    pub fn distance(self) -> f64 {
+        match self {
+            Self::Disable => 1.0,
+            Self::Amplify(alpha) => (alpha - 1.0).abs(),
+            Self::Steer(strength) => strength.abs(),
+        }
+    }
 }
 
 /// Where activations come from, as the user names it.

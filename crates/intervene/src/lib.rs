@@ -12,12 +12,13 @@
 //! # Layout
 //! - [`run`](mod@run) — the command; [`settings`] — its flags; [`runner`] — batches through the edited model
 //! - [`edit`] — the arithmetic; [`tap`] — the same on its way through the forward pass, and the companions
-//! - [`arms`] — interventions and their controls
+//! - [`arms`] — interventions and their controls; [`chosen`] — the strength that did best elsewhere
 //! - [`target`] — what must fit together
 //! - [`questions`] — prompts, batches and grading as in `evaluate run`; [`parts`] — what a stopped run leaves behind
 //! - [`summary`] — accuracies on stdout; [`estimate`] — `--dry-run`; [`device`] — devices by name
 
 pub mod arms;
+pub mod chosen;
 pub mod device;
 pub mod edit;
 pub mod estimate;

@@ -1,6 +1,7 @@
 //! `intervene run`: a model answers tasks while some of its features are switched off, turned up or added.
 
 use crate::arms::{Arm, Operation, Plan, Reading, Set, sets};
+use crate::chosen;
 use crate::edit::Source;
 use crate::estimate;
 use crate::parts::Parts;
@@ -18,7 +19,7 @@ use store::tables::Selection;
 
 /// Runs every arm, or goes on where an earlier run was stopped.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let operations = args.operations()?;
+    let operations = operations(args)?;
     let dictionary = Crosscoder::load(&args.dict)?;
     let target = open_target(args, &dictionary)?;
     let reading = reading(args, &dictionary, &target)?;
@@ -46,6 +47,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     cli::data(&summary::text(&samples))
+}
+
+/// The operations asked for, or the best of them on other documents.
+fn operations(args: &Args) -> anyhow::Result<Vec<Operation>> {
+    let operations = args.operations()?;
+    match &args.chosen_on {
+        Some(path) => chosen::best(path, &args.model.label, operations),
+        None => Ok(operations),
+    }
 }
 
 fn open_target(args: &Args, dictionary: &Crosscoder) -> anyhow::Result<Target> {
@@ -150,6 +160,9 @@ fn provenance(args: &Args) -> anyhow::Result<Provenance> {
         .input(&args.model.path)?;
     for companion in &args.companions {
         provenance = provenance.input(&companion.path)?;
+    }
+    if let Some(path) = &args.chosen_on {
+        provenance = provenance.input(path)?;
     }
     Ok(provenance
         .input(&args.dict)?

@@ -97,6 +97,10 @@ pub struct Args {
         allow_negative_numbers = true
     )]
     pub(crate) strength: Vec<f64>,
+    /// Of the strengths, run only the one with the highest accuracy among these answers (of this program, on other documents)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) chosen_on: Option<PathBuf>,
     /// Where activations come from
     #[arg(long, value_enum, default_value_t = Origin::Swap)]
     pub(crate) source: Origin,
