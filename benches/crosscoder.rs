@@ -1,5 +1,6 @@
 //! Speed of a crosscoder's training step: `cargo bench -p dict --bench crosscoder -- [--rule R] [--shape MxDxF] …`.
 //!
+//! `bound_ms` is the encoder's product, the only dense one, at the f32 multiply-adds this machine reaches from registers.
 //! Beside a plain torch step of the same recipe, in turns: `python benches/peers/crosscoder_step.py`.
 
 #![expect(clippy::print_stdout, reason = "the measurement is what it prints")]
@@ -104,11 +105,12 @@ fn main() {
     let median = times[times.len() / 2];
     let products = 2.0 * (options.batch * n_models * width * n_features) as f64;
     println!(
-        "{{\"ms\": {:.1}, \"fastest_ms\": {:.1}, \"rows_per_s\": {:.0}, \"peak_mb\": {:.0}, \"encode_gflop\": {:.1}, \"loss\": {loss:.5}}}",
+        "{{\"ms\": {:.1}, \"fastest_ms\": {:.1}, \"rows_per_s\": {:.0}, \"peak_mb\": {:.0}, \"encode_gflop\": {:.1}, \"bound_ms\": {:.1}, \"loss\": {loss:.5}}}",
         1e3 * median,
         1e3 * times[0],
         options.batch as f64 / median,
         peak(),
-        products / 1e9
+        products / 1e9,
+        products / 1e6 / kernels::peak::gigaflops().unwrap_or(f64::NAN)
     );
 }

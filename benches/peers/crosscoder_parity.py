@@ -2,8 +2,13 @@
 
     python benches/peers/crosscoder_parity.py -o crates/dict/tests/golden/parity
 
-Writes the initial weights (`start.safetensors`) and the loss of every step (`losses.json`). The losses are written down
-from their definitions and differentiated by autograd; nothing is sparse. Needs torch and safetensors.
+Writes the initial weights (`start.safetensors`) and, by rule, the seed of the batches and the loss of every step
+(`losses.json`). The losses are written down from their definitions and differentiated by autograd; nothing is sparse.
+
+A gate of jumprelu that stands within rounding of its threshold opens or closes with the last bit, and the loss jumps by
+what it lets through. So every rule is run in f32 and in f64, and the batches are those of the first seed from 7 on for which
+both agree to AGREE and no gate ever stands nearer to its threshold than MARGIN: what is then left to reproduce does not hang
+on a rounding. Needs torch and safetensors.
 """
 
 import argparse
@@ -15,6 +20,10 @@ from safetensors.torch import save_file
 
 WIDTHS, FEATURES, ROWS, STEPS, K = [24, 16], 96, 64, 100, 6
 RATE, WARM_UP, DECAY, CLIP = 2e-3, 10, 0.2, 1.0
+# Largest relative difference of the f32 curve from the f64 curve.
+AGREE = 2e-6
+# Smallest distance of a value from its threshold, in f64: some ten times what f32 rounds away of either.
+MARGIN = 2e-6
 TOTAL = sum(WIDTHS)
 
 
@@ -29,7 +38,7 @@ class Random:
         for _ in range(n):
             self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
             out.append((self.state >> 40) / 2**24 - 0.5)
-        return torch.tensor(out, dtype=torch.float32)
+        return torch.tensor(out, dtype=torch.float32).to(torch.get_default_dtype())
 
 
 def models(x):
@@ -48,7 +57,7 @@ def geometric_median(x):
             weight = 1 / (part - median).norm(dim=1).clamp(min=1e-6)
             median = (weight[:, None] * part).sum(0) / weight.sum()
         out.append(median.float())
-    return torch.cat(out)
+    return torch.cat(out).to(x.dtype)
 
 
 def distance(error, squared):
@@ -66,16 +75,20 @@ def keep_batch(ranked, n):
 class Step(torch.autograd.Function):
     """Heaviside(v - threshold) with a gradient for the threshold within a window."""
 
+    # Smallest distance of a value from its threshold so far.
+    nearest = float("inf")
+
     @staticmethod
     def forward(ctx, value, threshold, width):
         ctx.save_for_backward(value, threshold)
         ctx.width = width
-        return (value > threshold).float()
+        Step.nearest = min(Step.nearest, (value - threshold).abs().min().item())
+        return (value > threshold).to(value.dtype)
 
     @staticmethod
     def backward(ctx, gradient):
         value, threshold = ctx.saved_tensors
-        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).float()
+        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).to(value.dtype)
         return None, (-gradient * window / ctx.width).sum(0), None
 
 
@@ -92,7 +105,7 @@ class Gate(torch.autograd.Function):
     def backward(ctx, gradient):
         f, weight, threshold = ctx.saved_tensors
         value = f * weight
-        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).float()
+        window = (((value - threshold).abs() < ctx.width / 2) & (value > 0)).to(value.dtype)
         by_threshold = -(threshold / weight) * gradient * window / ctx.width
         return gradient * (value > threshold), None, by_threshold.sum(0), None
 
@@ -137,11 +150,12 @@ def loss_of(rule, parameters, x, step, silent):
     return loss + extra
 
 
-def train(rule, start):
+def train(rule, start, seed, dtype):
+    torch.set_default_dtype(dtype)
     names = ["encoder", "encoder_bias", "decoder", "decoder_bias", "thresholds"]
-    parameters = [start[name].clone().requires_grad_(True) for name in names]
+    parameters = [start[name].to(dtype, copy=True).requires_grad_(True) for name in names]
     optimizer = torch.optim.Adam(parameters, lr=RATE)
-    random, silent, losses = Random(7), torch.zeros(FEATURES, dtype=torch.long), []
+    random, silent, losses = Random(seed), torch.zeros(FEATURES, dtype=torch.long), []
     for step in range(1, STEPS + 1):
         x = random.values(ROWS * TOTAL).view(ROWS, TOTAL)
         if step == 1:
@@ -165,6 +179,19 @@ def train(rule, start):
     return losses
 
 
+def steady(rule, start):
+    """The first seed whose curve is the same in f32 and f64, and that curve in f32."""
+    for seed in range(7, 1000):
+        single = train(rule, start, seed, torch.float32)
+        Step.nearest = float("inf")
+        double = train(rule, start, seed, torch.float64)
+        apart = max(abs(a / b - 1) for a, b in zip(single, double))
+        if apart < AGREE and Step.nearest > MARGIN:
+            print(f"{rule}: seed {seed}, loss {single[0]:.4f} to {single[-1]:.4f}, f32 from f64 {apart:.1e}, gates {Step.nearest:.1e} away")
+            return {"seed": seed, "losses": single}
+    raise SystemExit(f"{rule}: every seed has a curve that hangs on a rounding")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
@@ -181,11 +208,9 @@ def main():
     # These cannot compete and die.
     start["encoder"][-16:] *= 0.02
     rules = ["l1", "topk", "batch-topk", "jumprelu", "matryoshka"]
-    losses = {rule: train(rule, start) for rule in rules}
+    losses = {rule: steady(rule, start) for rule in rules}
     save_file(start, str(output / "start.safetensors"))
     (output / "losses.json").write_text(json.dumps(losses) + "\n")
-    for rule, curve in losses.items():
-        print(rule, curve[0], curve[-1])
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ pub struct Args {
     /// Documents to splice on, at most
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub documents: usize,
+    /// Where the models are computed: cpu, cuda, cuda:1, metal
+    #[arg(long, default_value = "cpu", value_name = "NAME", requires = "splice")]
+    pub device: String,
     /// Seed of the bootstrap
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -97,7 +100,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Adds what the splice costs each model.
 fn splice(args: &Args, data: &Data<'_>, rows: &mut [CrosscoderEval]) -> anyhow::Result<()> {
-    let mut bench = Bench::open(data.dictionary, &args.splice)?;
+    let mut bench = Bench::open(
+        data.dictionary,
+        &args.splice,
+        &crate::device::open(&args.device)?,
+    )?;
     let documents = if args.texts.is_empty() && args.token_ids.is_empty() {
         bench.documents_of(data.acts)?
     } else {

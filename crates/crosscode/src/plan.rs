@@ -30,6 +30,8 @@ pub struct Plan {
     pub normalize: NormalizeName,
     /// Tokens of a document that the models read at most; `None`: what they can.
     pub max_tokens: Option<usize>,
+    /// Where models are computed.
+    pub device: String,
     /// Everything the trainer is told.
     pub settings: Settings,
 }
@@ -121,6 +123,7 @@ fn plan(
         order_seed: args.order_seed.unwrap_or(first_seed),
         normalize: args.recipe.normalize.unwrap_or(recipe.normalize.0),
         max_tokens: args.max_tokens,
+        device: args.device.clone(),
         settings,
     })
 }

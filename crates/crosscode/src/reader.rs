@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 /// The order in which rows are handed out.
 pub struct Order {
@@ -38,6 +38,8 @@ pub struct Position {
 /// Hands out batches.
 pub struct Reader {
     filled: Receiver<anyhow::Result<Buffer>>,
+    /// Where buffers go back to be filled again.
+    spent: Sender<Buffer>,
     buffer: Buffer,
     widths: Vec<usize>,
     /// Rows left out for their norm in the first epoch.
@@ -98,30 +100,26 @@ impl Order {
         &self.sampled.rows[self.blocks[block]..self.blocks[block + 1]]
     }
 
-    /// Reads one buffer.
-    fn fill(&self, position: Position, blocks: &[u32]) -> anyhow::Result<Buffer> {
+    /// Reads one buffer into the memory of a spent one: fresh memory costs a page fault for every page.
+    fn fill(
+        &self,
+        position: Position,
+        blocks: &[u32],
+        mut buffer: Buffer,
+    ) -> anyhow::Result<Buffer> {
         let widths = self.source.widths();
-        let mut buffer = Buffer {
-            position,
-            x: vec![Vec::new(); widths.len()],
-            ..Buffer::default()
-        };
+        buffer.clear(position, widths.len());
+        let most: usize = blocks.iter().map(|&block| self.block(block).len()).sum();
+        for (x, width) in buffer.x.iter_mut().zip(widths) {
+            x.reserve(most * width);
+        }
         for &block in blocks {
-            let x = self.source.rows(self.block(block))?;
-            for row in 0..self.block(block).len() {
-                let rows = x.iter().zip(widths);
-                let rows: Vec<&[f32]> =
-                    rows.map(|(x, width)| &x[row * width..][..*width]).collect();
-                if self.sampled.is_ordinary(&rows) {
-                    let out = buffer.x.iter_mut().zip(rows);
-                    out.for_each(|(out, row)| out.extend_from_slice(row));
-                } else {
-                    buffer.outliers += 1;
-                }
-            }
+            let start = buffer.x[0].len() / widths[0];
+            self.source.append(self.block(block), &mut buffer.x)?;
+            buffer.keep_ordinary(start, widths, |row| self.sampled.is_ordinary(row));
         }
         let n_rows = buffer.x[0].len() / widths[0];
-        buffer.order = (0..n_rows as u32).collect();
+        buffer.order.extend(0..n_rows as u32);
         buffer
             .order
             .shuffle(&mut self.random(position.epoch, position.buffer + 1));
@@ -131,6 +129,7 @@ impl Order {
     /// Begins to read at a place.
     pub fn read_from(self, start: Position) -> Reader {
         let (sender, filled) = sync_channel(0);
+        let (spent, returned) = channel();
         let widths = self.source.widths().to_vec();
         std::thread::spawn(move || {
             let mut at = start;
@@ -139,7 +138,8 @@ impl Order {
                 let mut any = false;
                 for (number, blocks) in buffers.iter().enumerate().skip(at.buffer as usize) {
                     at.buffer = number as u64;
-                    let buffer = self.fill(at, blocks);
+                    let room = returned.try_recv().unwrap_or_default();
+                    let buffer = self.fill(at, blocks, room);
                     any |= buffer.as_ref().is_ok_and(|buffer| !buffer.order.is_empty());
                     let failed = buffer.is_err();
                     // Whoever read has stopped, or will when it sees the error.
@@ -163,6 +163,7 @@ impl Order {
         });
         Reader {
             filled,
+            spent,
             buffer: Buffer::default(),
             widths,
             outliers: 0,
@@ -177,6 +178,10 @@ impl Reader {
         let mut missing = n;
         while missing > 0 {
             if self.buffer.left() == 0 {
+                if !self.buffer.x.is_empty() {
+                    // Nobody takes it when the reading thread has ended, which is said below.
+                    let _ = self.spent.send(std::mem::take(&mut self.buffer));
+                }
                 self.buffer = match self.filled.recv() {
                     Ok(buffer) => buffer?,
                     Err(_) => bail!("cannot read on: the reading thread has ended"),
@@ -205,6 +210,45 @@ impl Reader {
 }
 
 impl Buffer {
+    /// Empties it for other rows.
+    fn clear(&mut self, position: Position, n_models: usize) {
+        self.position = position;
+        self.x.resize_with(n_models, Vec::new);
+        self.x.iter_mut().for_each(Vec::clear);
+        self.order.clear();
+        self.outliers = 0;
+    }
+
+    /// Takes out the rows from `start` on that are not `ordinary`.
+    fn keep_ordinary(
+        &mut self,
+        start: usize,
+        widths: &[usize],
+        ordinary: impl Fn(&[&[f32]]) -> bool,
+    ) {
+        let end = self.x[0].len() / widths[0];
+        let mut kept = start;
+        for row in start..end {
+            let models = self.x.iter().zip(widths);
+            let values: Vec<&[f32]> = models
+                .map(|(x, width)| &x[row * width..][..*width])
+                .collect();
+            if !ordinary(&values) {
+                continue;
+            }
+            if kept < row {
+                for (x, width) in self.x.iter_mut().zip(widths) {
+                    x.copy_within(row * width..(row + 1) * width, kept * width);
+                }
+            }
+            kept += 1;
+        }
+        self.outliers += end - kept;
+        for (x, width) in self.x.iter_mut().zip(widths) {
+            x.truncate(kept * width);
+        }
+    }
+
     fn left(&self) -> usize {
         self.order.len().saturating_sub(self.position.row as usize)
     }

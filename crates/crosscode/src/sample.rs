@@ -144,16 +144,22 @@ fn read_sample(source: &Source, rows: &[u32]) -> anyhow::Result<Vec<Vec<f32>>> {
     let stride = (rows.len().div_ceil(wanted)).clamp(1, n_blocks);
     let mut x = vec![Vec::new(); source.labels().len()];
     for block in (0..n_blocks).step_by(stride) {
-        let read = source.rows(&rows[blocks[block]..blocks[block + 1]])?;
-        x.iter_mut().zip(read).for_each(|(x, read)| x.extend(read));
+        source.append(&rows[blocks[block]..blocks[block + 1]], &mut x)?;
     }
     Ok(x)
 }
 
-/// ‖x‖₂.
+/// ‖x‖₂, summed in lanes: one sum after the other would keep the reader waiting for each addition.
 fn norm(row: &[f32]) -> f64 {
-    let square: f64 = row.iter().map(|&value| f64::from(value).powi(2)).sum();
-    square.sqrt()
+    let (chunks, rest) = row.as_chunks::<16>();
+    let mut lanes = [0f64; 16];
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(value) * f64::from(value);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&value| f64::from(value).powi(2)).sum();
+    (lanes.iter().sum::<f64>() + rest).sqrt()
 }
 
 fn norms(x: &[f32], width: usize) -> Vec<f64> {

@@ -47,7 +47,11 @@ impl Tap for Replace {
 
 impl Bench {
     /// Loads the dictionary's models, all of them: its code needs every one.
-    pub fn open(dictionary: &Crosscoder, models: &[Labelled]) -> anyhow::Result<Self> {
+    pub fn open(
+        dictionary: &Crosscoder,
+        models: &[Labelled],
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let mut loaded = Vec::new();
         let mut shared: Option<(Tokenizer, Hook)> = None;
         for label in &dictionary.labels {
@@ -65,7 +69,7 @@ impl Bench {
             );
             let hook = Hook::parse(&dictionary.hook, Config::load(&found.path)?.n_layers)
                 .with_context(|| format!("cannot splice into {}", found.path.display()))?;
-            loaded.push(Model::load(&found.path, &Device::Cpu, DType::F32)?);
+            loaded.push(Model::load(&found.path, device, DType::F32)?);
             shared = Some((tokenizer, hook));
         }
         let (tokenizer, hook) = shared.context("the dictionary has no models")?;

@@ -74,6 +74,7 @@ fn source(args: &Args) -> anyhow::Result<Source> {
         &models,
         args.hook.as_deref(),
         reading,
+        &crate::device::open(&args.device)?,
     )?)))
 }
 

@@ -159,52 +159,50 @@ impl Acts {
         Ok(Some(all))
     }
 
-    /// Replaces `out` by consecutive rows of a model `[rows, d_model]`.
-    pub fn read(&self, model: usize, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
-        out.clear();
-        let mut piece = Vec::new();
+    /// Appends consecutive rows of a model `[rows, d_model]`.
+    fn append(&self, model: usize, rows: &Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         for (number, store) in self.stores.iter().enumerate() {
             let (first, end) = (self.starts[number], self.starts[number + 1]);
             let part = rows.start.max(first)..rows.end.min(end);
-            if part.is_empty() {
-                continue;
+            if !part.is_empty() {
+                let part = part.start - first..part.end - first;
+                store.append(self.places[number][model], &self.hook, part, out)?;
             }
-            store.read(
-                self.places[number][model],
-                &self.hook,
-                part.start - first..part.end - first,
-                &mut piece,
-            )?;
-            out.extend_from_slice(&piece);
         }
         Ok(())
     }
 
-    /// Consecutive rows of every model.
-    pub fn read_all(&self, rows: &Range<usize>) -> Result<Vec<Vec<f32>>> {
-        let one = |model| {
-            let mut out = Vec::new();
-            self.read(model, rows.clone(), &mut out).map(|()| out)
-        };
-        (0..self.n_models()).map(one).collect()
+    /// Replaces `out` by consecutive rows of a model `[rows, d_model]`.
+    pub fn read(&self, model: usize, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        self.append(model, &rows, out)
     }
 
-    /// Chosen rows of every model, ascending; read in one piece with those between them.
+    /// Consecutive rows of every model.
+    pub fn read_all(&self, rows: &Range<usize>) -> Result<Vec<Vec<f32>>> {
+        let mut x = vec![Vec::new(); self.n_models()];
+        for (model, x) in x.iter_mut().enumerate() {
+            self.append(model, rows, x)?;
+        }
+        Ok(x)
+    }
+
+    /// Chosen rows of every model, ascending.
     pub fn pick(&self, rows: &[u32]) -> Result<Vec<Vec<f32>>> {
-        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
-            return Ok(vec![Vec::new(); self.n_models()]);
-        };
-        let span = first as usize..last as usize + 1;
-        let mut all = self.read_all(&span)?;
-        if span.len() > rows.len() {
-            for (x, &width) in all.iter_mut().zip(&self.widths) {
-                let picked = rows
-                    .iter()
-                    .flat_map(|&row| &x[(row as usize - span.start) * width..][..width]);
-                *x = picked.copied().collect();
+        let mut x = vec![Vec::new(); self.n_models()];
+        self.append_rows(rows, &mut x)?;
+        Ok(x)
+    }
+
+    /// Appends chosen rows of every model, ascending: neighbours are read in one piece.
+    pub fn append_rows(&self, rows: &[u32], x: &mut [Vec<f32>]) -> Result<()> {
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let range = run[0] as usize..run[0] as usize + run.len();
+            for (model, x) in x.iter_mut().enumerate() {
+                self.append(model, &range, x)?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Ranges of at most `n` rows that cover all rows in order.

@@ -65,6 +65,7 @@ impl Live {
         models: &[Labelled],
         hook: Option<&str>,
         reading: Reading<'_>,
+        device: &Device,
     ) -> anyhow::Result<Self> {
         let first = models.first().context("there is no model")?;
         let tokenizer = Tokenizer::load(&first.path)?;
@@ -81,7 +82,7 @@ impl Live {
         };
         live.hook = live.at.to_string();
         for model in models {
-            live.add(model, &first.path, hook)?;
+            live.add(model, &first.path, hook, device)?;
         }
         let longest = live
             .models
@@ -104,6 +105,7 @@ impl Live {
         model: &Labelled,
         first: &std::path::Path,
         hook: Option<&str>,
+        device: &Device,
     ) -> anyhow::Result<()> {
         let config = Config::load(&model.path)?;
         let at = Hook::parse(hook.unwrap_or(HOOK), config.n_layers)?;
@@ -121,7 +123,7 @@ impl Live {
             model.path.display()
         );
         self.models
-            .push(Model::load(&model.path, &Device::Cpu, DType::F32)?);
+            .push(Model::load(&model.path, device, DType::F32)?);
         Ok(())
     }
 
@@ -185,24 +187,23 @@ impl Live {
         self.starts.partition_point(|&start| start <= row as usize) - 1
     }
 
-    /// Ascending rows of every model.
-    pub fn rows(&self, rows: &[u32]) -> anyhow::Result<Vec<Vec<f32>>> {
-        let mut out = vec![Vec::new(); self.models.len()];
+    /// Appends ascending rows of every model.
+    pub fn append(&self, rows: &[u32], x: &mut [Vec<f32>]) -> anyhow::Result<()> {
         let mut place = 0;
         while place < rows.len() {
             let number = self.document_of(rows[place]);
             let range = self.starts[number]..self.starts[number + 1];
             let end = place + rows[place..].partition_point(|&row| (row as usize) < range.end);
-            for (model, out) in out.iter_mut().enumerate() {
+            for (model, x) in x.iter_mut().enumerate() {
                 let values = self.activations(model, &self.documents[number])?;
                 let width = values.len() / range.len();
                 for &row in &rows[place..end] {
-                    out.extend_from_slice(&values[(row as usize - range.start) * width..][..width]);
+                    x.extend_from_slice(&values[(row as usize - range.start) * width..][..width]);
                 }
             }
             place = end;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// A document's activations under one model `[seq, d_model]`.

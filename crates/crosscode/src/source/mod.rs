@@ -67,11 +67,11 @@ impl Source {
         }
     }
 
-    /// Rows, ascending and near each other, of every model: `[rows, d_model]` each.
-    pub fn rows(&self, rows: &[u32]) -> anyhow::Result<Vec<Vec<f32>>> {
+    /// Appends rows, ascending and near each other, of every model: `[rows, d_model]` each.
+    pub fn append(&self, rows: &[u32], x: &mut [Vec<f32>]) -> anyhow::Result<()> {
         match self {
-            Self::Store(acts) => Ok(acts.pick(rows)?),
-            Self::Models(live) => live.rows(rows).context("cannot compute activations"),
+            Self::Store(acts) => Ok(acts.append_rows(rows, x)?),
+            Self::Models(live) => live.append(rows, x).context("cannot compute activations"),
         }
     }
 

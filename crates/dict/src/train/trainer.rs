@@ -3,7 +3,7 @@
 use super::aux::{Revival, revive};
 use super::backward::{Backward, Gradients, Room};
 use super::choose::Chosen;
-use super::forward::{self, Forward};
+use super::forward::{self, Forward, Loss};
 use super::parameters::{Layout, Parameters, geometric_median, rank_weights};
 use super::part::Part;
 use super::partition::Partition;
@@ -73,6 +73,15 @@ pub struct Trainer {
     /// Moving averages of the smallest rank value kept: one, or one per model for decoupled codes.
     pub(super) averages: Vec<Option<f32>>,
     pub(super) scratch: Scratch,
+}
+
+/// The forward half of a step.
+struct Reconstructed {
+    n_rows: usize,
+    /// `‖d_k^m‖₂` `[n_features, n_models]`.
+    norms: Vec<f32>,
+    chosen: Chosen,
+    loss: Loss,
 }
 
 /// Buffers kept from step to step: fresh ones cost page faults. Nothing in them outlives a step but a guess.
@@ -161,25 +170,15 @@ impl Trainer {
     /// # Panics
     /// When the models disagree on the number of rows, or there are none.
     pub fn step(&mut self, x: &[&[f32]]) -> StepReport {
-        let n_rows = self.load(x);
         let schedule = self.settings.at(self.steps_done + 1);
-        let norms = self.parameters.norms(&self.layout);
-        let mut chosen = self.choose(&schedule, &norms, n_rows);
+        let Reconstructed {
+            n_rows,
+            norms,
+            mut chosen,
+            loss,
+        } = self.reconstruct(x, &schedule);
         self.note_firing(&chosen.parts, n_rows);
         self.average_thresholds(&chosen.smallest);
-        let n_outputs = self.settings.groups.len().max(1);
-        let loss = Forward {
-            parameters: &self.parameters,
-            layout: &self.layout,
-            x: &self.scratch.x,
-            distance: self.settings.distance,
-            n_outputs,
-        }
-        .run(
-            &mut chosen.parts,
-            &mut self.scratch.output,
-            &mut self.scratch.residual,
-        );
         let revival = self.revive(&mut chosen);
         let (cost, by_weight, thresholds) = self.charge(&mut chosen, &schedule, n_rows);
         self.scratch.gradients.thresholds = thresholds;
@@ -189,7 +188,7 @@ impl Trainer {
             partition: Partition::new(&self.settings.partition),
             x: &self.scratch.x,
             output: &self.scratch.output,
-            n_outputs,
+            n_outputs: self.n_outputs(),
             by_weight: &by_weight,
             normalization: &self.settings.code_normalization,
             norms: &norms,
@@ -205,6 +204,45 @@ impl Trainer {
         self.update(schedule.learning_rate);
         let value = loss.value + cost + revival.map_or(0.0, |revival| revival.value);
         self.report(value, &loss.squared, &schedule, chosen.l0(n_rows))
+    }
+
+    /// The reconstruction loss of a batch under the weights as they are, nothing learned from it.
+    ///
+    /// # Panics
+    /// As [`Trainer::step`].
+    pub fn loss(&mut self, x: &[&[f32]]) -> f64 {
+        let schedule = self.settings.at(self.steps_done + 1);
+        self.reconstruct(x, &schedule).loss.value
+    }
+
+    /// The forward half of a step; it leaves the gradient of the reconstructions in the scratch buffers.
+    fn reconstruct(&mut self, x: &[&[f32]], schedule: &Schedule) -> Reconstructed {
+        let n_rows = self.load(x);
+        let norms = self.parameters.norms(&self.layout);
+        let mut chosen = self.choose(schedule, &norms, n_rows);
+        let loss = Forward {
+            parameters: &self.parameters,
+            layout: &self.layout,
+            x: &self.scratch.x,
+            distance: self.settings.distance,
+            n_outputs: self.n_outputs(),
+        }
+        .run(
+            &mut chosen.parts,
+            &mut self.scratch.output,
+            &mut self.scratch.residual,
+        );
+        Reconstructed {
+            n_rows,
+            norms,
+            chosen,
+            loss,
+        }
+    }
+
+    /// Reconstructions that count: 1, or the nested dictionaries.
+    fn n_outputs(&self) -> usize {
+        self.settings.groups.len().max(1)
     }
 
     fn report(&self, loss: f64, squared: &[f64], schedule: &Schedule, l0: f64) -> StepReport {

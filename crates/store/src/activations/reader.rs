@@ -251,9 +251,20 @@ impl ActivationStore {
         rows: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<()> {
+        out.clear();
+        self.append(label_index, hook, rows, out)
+    }
+
+    /// [`ActivationStore::read`] behind what `out` holds.
+    pub fn append(
+        &self,
+        label_index: usize,
+        hook: &str,
+        rows: Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
         let blocks = self.stream(label_index, hook)?;
         self.check_range(rows.end)?;
-        out.clear();
         out.reserve(rows.len() * self.widths[label_index]);
         let mut row = rows.start;
         while row < rows.end {
