@@ -3,7 +3,7 @@
 //! Modes: `make` writes a random model of 0.4B parameters (24 layers, d 896, 14 heads on 2 key/value heads) to DIR;
 //! `plain` is one forward and reverse pass with the logits of all positions, `lean` one with those the loss reads alone,
 //! `weights` a plain one with the gradients of the weights; `eap`, `ig` score every edge of the head graph on one pair that
-//! differs from its second token on. Side by side, and beside a peer: `python benches/peers/eap_score.py`.
+//! differs from its second token on; `parts` says where the time of `eap` goes. Side by side, and beside a peer: `python benches/peers/eap_score.py`.
 
 #![expect(clippy::print_stdout, reason = "the measurement is what it prints")]
 #![expect(
@@ -15,11 +15,13 @@ use std::{fs, path::Path, time::Instant};
 
 use eap::{
     attribute::Scorer,
+    contract::Place,
     example::{Example, Objective},
     graph::{Gqa, Graph, Level},
     loss::Readout,
     method::{Method, Plan},
-    runs::clean_batch,
+    reads::Reads,
+    runs::{Run, Wanted, clean_batch},
 };
 use model::{Config, DType, Device, Gradients, Model};
 use serde_json::json;
@@ -49,8 +51,10 @@ fn main() {
     } else {
         Level::Head
     };
+    forget_peak();
     let loaded = peak_mb();
     let times = match mode.as_str() {
+        "parts" => parts(&model, &example, number("--rounds", "3")),
         "eap" | "ig" => score(&model, &example, mode, level, number("--rounds", "3")),
         _ => pass(&model, &example, mode, number("--rounds", "3")),
     };
@@ -156,10 +160,62 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Counts the highest memory from here on: loading holds the file and the weights at once. Linux only.
+fn forget_peak() {
+    if let Err(error) = fs::write("/proc/self/clear_refs", "5") {
+        println!("# the peak includes loading: {error}");
+    }
+}
+
 /// Highest memory of the process so far, where the system tells it.
 fn peak_mb() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM"));
     let kb = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
     kb.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// Seconds of the runs, the reverse pass and the contraction of `eap`; the median of the whole.
+fn parts(model: &Model, example: &Example, rounds: usize) -> Vec<f64> {
+    let graph = Graph::of(&model.config, Level::Head, Gqa::Ungrouped);
+    let scorer = Scorer::new(model, graph, Plan::new(Method::Eap), &[]).expect("a scorer");
+    let (examples, sources) = ([example], 0..scorer.graph.n_sources());
+    let wanted = Wanted {
+        clean: true,
+        corrupted: false,
+    };
+    timed(rounds, || {
+        let mut clock = Instant::now();
+        let mut lap = || {
+            std::mem::replace(&mut clock, Instant::now())
+                .elapsed()
+                .as_secs_f64()
+        };
+        let run = Run::new(scorer.setting(), &examples, wanted).expect("two runs");
+        let forward = lap();
+        let n = example.tokens.len() - run.start;
+        let mut trace = run.clean.expect("the trace that was wanted");
+        let readout = Readout::from_start(&examples, n, run.start);
+        let logits = model.logits_at(&mut trace, &readout.rows).expect("logits");
+        let losses = readout.losses(&logits, None, &examples).expect("a loss");
+        let mut reads = Reads::new(&scorer.graph, &scorer.expansion);
+        model
+            .backward(&trace, &losses.d_logits, &mut reads, None)
+            .expect("a reverse pass");
+        let backward = lap();
+        let written = run.differences.row(0, n).expect("its own sources");
+        let place = Place {
+            offset: 0,
+            positions: 0..n,
+        };
+        let mut map = vec![0.0; scorer.graph.n_entries()];
+        scorer
+            .contraction()
+            .add(&mut map, &written, &reads, &place, &sources)
+            .expect("a contraction");
+        println!(
+            "runs {forward:.3} reverse {backward:.3} contraction {:.3}",
+            lap()
+        );
+    })
 }

@@ -5,6 +5,8 @@
 //! (`n_heads * d_model` numbers): head h writes `z_h·W_O^h`, and whatever is linear in the one is linear in the other. Where a
 //! norm stands behind attention, z is kept times the norm's scale: what is added to the residual is what counts.
 
+use std::ops::Range;
+
 use anyhow::Context;
 use model::{Batch, Hook, Model, Recorder, Site, Tensor};
 
@@ -31,7 +33,7 @@ pub fn layer_of(block: usize) -> Option<(usize, bool)> {
 }
 
 /// Rows of the graph that belong to a block.
-pub fn sources_of(graph: &Graph, block: usize) -> std::ops::Range<usize> {
+pub fn sources_of(graph: &Graph, block: usize) -> Range<usize> {
     let width = graph.heads.map_or(1, |heads| heads.n_heads);
     match layer_of(block) {
         None => 0..1,
@@ -97,6 +99,13 @@ impl Blocks {
         Ok(Self(
             pairs.map(|(a, b)| of(a, b)).collect::<Result<_, _>>()?,
         ))
+    }
+
+    /// Some rows of the batch.
+    pub fn rows(&self, rows: Range<usize>) -> anyhow::Result<Self> {
+        let blocks = self.0.iter();
+        let blocks = blocks.map(|block| block.narrow(0, rows.start, rows.len()));
+        Ok(Self(blocks.collect::<Result<_, _>>()?))
     }
 
     /// The blocks of one row of the batch, `[positions, width]` each.

@@ -1,6 +1,7 @@
 //! Scores from what sources write and targets read: Σ over positions and width, a tile of positions at a time.
 //!
-//! Products are made in the model's precision; the sums of the tiles are f64. At head level a tile holds
+//! In single precision on the CPU the rows are made and multiplied by `kernels::edges` (`fast`); everything else by
+//! candle. Terms are in the model's precision, sums of many of them f64. At head level a tile holds
 //! `n_sources × tile × d_model` numbers, whatever the length of the prompt.
 
 use std::ops::Range;
@@ -10,14 +11,15 @@ use candle_core::{DType, Result, Tensor};
 use crate::{
     blocks::Blocks,
     expand::Expansion,
+    fast::{self, Fast},
     graph::Graph,
     node::Target,
     reads::{Norm, Reads},
 };
 
-/// Bytes a tile of sources may take.
-const TILE_BYTES: usize = 48 << 20;
-/// Positions of a tile: enough for the products, few enough that sums in single precision stay short.
+/// Bytes a tile of sources may take: what the processor's last cache holds.
+const TILE_BYTES: usize = 16 << 20;
+/// Positions of a tile.
 const TILE: Range<usize> = 1..32;
 
 /// Positions of a tile for sources of this size.
@@ -41,12 +43,14 @@ pub struct Contraction<'a> {
     pub graph: &'a Graph,
     /// Weights of the heads.
     pub expansion: &'a Expansion,
+    /// Width of the residual.
+    pub d_model: usize,
     /// Positions per tile.
     pub tile: usize,
 }
 
 impl Contraction<'_> {
-    /// Adds to a map `[n_sources, n_targets]` the scores of one example's positions, norms included.
+    /// Adds to a map `[n_sources, n_targets]` the scores of one example's positions.
     ///
     /// `differences` are its ΔO, `[positions, width]` a block. Only rows of `sources` are written.
     pub fn add(
@@ -57,6 +61,14 @@ impl Contraction<'_> {
         place: &Place,
         sources: &Range<usize>,
     ) -> Result<()> {
+        if place.positions.is_empty() {
+            return Ok(());
+        }
+        let shown = fast::shown(differences, self.expansion, reads);
+        if let Some(shown) = &shown {
+            Fast::new(self, shown, sources.clone()).add(map, place);
+            return Ok(());
+        }
         for tile in tiles(&place.positions, self.tile) {
             let written = self
                 .expansion
@@ -65,29 +77,6 @@ impl Contraction<'_> {
             for group in 0..=self.graph.n_layers {
                 self.add_group(map, &written, reads, (group, &tokens), sources)?;
             }
-            self.take_norms(map, &written, &reads.norms, &tokens, sources)?;
-        }
-        Ok(())
-    }
-
-    /// Adds what the norms of one run take back, and nothing else.
-    pub fn add_norms(
-        &self,
-        map: &mut [f64],
-        differences: &Blocks,
-        norms: &[Option<Norm>],
-        place: &Place,
-        sources: &Range<usize>,
-    ) -> Result<()> {
-        if norms.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        for tile in tiles(&place.positions, self.tile) {
-            let written = self
-                .expansion
-                .sources(differences, tile.clone(), sources.end)?;
-            let tokens = place.offset + tile.start..place.offset + tile.end;
-            self.take_norms(map, &written, norms, &tokens, sources)?;
         }
         Ok(())
     }
@@ -105,17 +94,24 @@ impl Contraction<'_> {
         let Some(gradients) = rows else {
             return Ok(());
         };
-        let seen = columns
-            .iter()
-            .map(|&column| self.graph.n_sources_before(column));
-        let before = seen.max().unwrap_or(0).min(sources.end);
+        let before = self.seen(&columns, sources);
         if before <= sources.start {
             return Ok(());
         }
         let written = written.narrow(0, sources.start, before - sources.start)?;
         let products =
             model::ops::linear(&written.flatten(1, 2)?, &gradients.flatten(1, 2)?, None)?;
-        self.add_products(map, &products, sources.start, &columns, 1.0)
+        let products = products.to_dtype(DType::F64)?.flatten_all()?;
+        self.add_products(map, &products.to_vec1::<f64>()?, sources.start, &columns);
+        Ok(())
+    }
+
+    /// One past the last row of `sources` that some column sees.
+    pub(crate) fn seen(&self, columns: &[usize], sources: &Range<usize>) -> usize {
+        let seen = columns
+            .iter()
+            .map(|&column| self.graph.n_sources_before(column));
+        seen.max().unwrap_or(0).min(sources.end)
     }
 
     /// Columns of a group and the gradients by them at some tokens, `[columns, tokens, d_model]`.
@@ -140,13 +136,18 @@ impl Contraction<'_> {
         if group == self.graph.n_layers {
             whole(Target::Logits, &reads.logits)?;
         } else {
+            let mut first = 0;
             for (part, gradient) in reads.attention[group].iter().enumerate() {
                 let Some(gradient) = gradient else { continue };
-                columns.extend(self.graph.part_columns(group, part));
-                rows.push(match self.graph.heads {
-                    Some(_) => self.expansion.read(group, part, &at(gradient)?)?,
-                    None => at(gradient)?.unsqueeze(0)?,
+                let own = self.graph.part_columns(group, part);
+                rows.push(if self.graph.heads.is_some() {
+                    let wide = self.expansion.read(group, part, &at(gradient)?)?;
+                    without_norms(wide, &reads.norms[group], tokens, first)?
+                } else {
+                    at(gradient)?.unsqueeze(0)?
                 });
+                first += own.len();
+                columns.extend(own);
             }
         }
         let rows = if rows.is_empty() {
@@ -157,69 +158,43 @@ impl Contraction<'_> {
         Ok((columns, rows))
     }
 
-    /// Σ over the tile's positions of −(ΔO·x)·c for the targets of every layer's attention.
-    fn take_norms(
-        &self,
-        map: &mut [f64],
-        written: &Tensor,
-        norms: &[Option<Norm>],
-        tokens: &Range<usize>,
-        sources: &Range<usize>,
-    ) -> Result<()> {
-        let there: Vec<(usize, &Norm)> = norms
-            .iter()
-            .enumerate()
-            .filter_map(|(layer, norm)| Some((layer, norm.as_ref()?)))
-            .collect();
-        if there.is_empty() {
-            return Ok(());
-        }
-        let at = |x: &Tensor| x.narrow(0, tokens.start, tokens.len());
-        let residuals = there.iter().map(|(_, norm)| at(&norm.resid));
-        // [tile, d_model, layers]
-        let residuals = Tensor::stack(&residuals.collect::<Result<Vec<_>>>()?, 2)?;
-        // [tile, n_sources, layers]
-        let along = written.transpose(0, 1)?.contiguous()?.matmul(&residuals)?;
-        for (place, (layer, norm)) in there.into_iter().enumerate() {
-            let columns: Vec<usize> = (0..3)
-                .flat_map(|part| self.graph.part_columns(layer, part))
-                .collect();
-            let before = self.graph.n_sources_before(columns[0]).min(sources.end);
-            if before <= sources.start {
-                continue;
-            }
-            let along = along.narrow(2, place, 1)?.squeeze(2)?;
-            let along = along.narrow(1, sources.start, before - sources.start)?;
-            let products = along.t()?.contiguous()?.matmul(&at(&norm.pull)?)?;
-            self.add_products(map, &products, sources.start, &columns, -1.0)?;
-        }
-        Ok(())
-    }
-
     /// Adds `products [rows, columns]` where they are edges.
-    fn add_products(
+    pub(crate) fn add_products(
         &self,
         map: &mut [f64],
-        products: &Tensor,
+        products: &[f64],
         first: usize,
         columns: &[usize],
-        sign: f64,
-    ) -> Result<()> {
+    ) {
         let seen: Vec<usize> = columns
             .iter()
             .map(|&column| self.graph.n_sources_before(column))
             .collect();
-        let products = products.to_dtype(DType::F64)?.to_vec2::<f64>()?;
-        for (row, products) in products.iter().enumerate() {
+        for (row, products) in products.chunks_exact(columns.len()).enumerate() {
             let source = first + row;
             for ((&column, &seen), product) in columns.iter().zip(&seen).zip(products) {
                 if source < seen {
-                    map[source * self.graph.n_targets() + column] += sign * product;
+                    map[source * self.graph.n_targets() + column] += product;
                 }
             }
         }
-        Ok(())
     }
+}
+
+/// Rows `[heads, tokens, d_model]` less c·x of every run's norm; the heads' factors begin at column `first`.
+fn without_norms(
+    mut rows: Tensor,
+    norms: &[Norm],
+    tokens: &Range<usize>,
+    first: usize,
+) -> Result<Tensor> {
+    for norm in norms {
+        let x = norm.resid.narrow(0, tokens.start, tokens.len())?;
+        let pull = norm.pull.narrow(0, tokens.start, tokens.len())?;
+        let pull = pull.narrow(1, first, rows.dim(0)?)?.t()?.unsqueeze(2)?;
+        rows = (rows - pull.broadcast_mul(&x)?)?;
+    }
+    Ok(rows)
 }
 
 /// Contiguous pieces of a range.

@@ -23,12 +23,13 @@ pub struct Expansion {
 
 /// Weights of one layer's heads; none at layer level.
 #[derive(Debug, Clone)]
-struct LayerWeights {
-    /// Output projection, times γ of the norm behind it where there is one: `[n_heads, d_head, d_model]`, a view of
-    /// `[d_model, n_heads * d_head]`.
-    o: Tensor,
-    /// Projections to q, k, v, each column times the norm's γ: `[heads * d_head, d_model]`.
-    qkv: [Tensor; 3],
+pub struct LayerWeights {
+    /// Output projection, times γ of the norm behind it where there is one: `[n_heads * d_head, d_model]`.
+    pub o: Tensor,
+    /// The model's own projections to q, k, v: `[heads * d_head, d_model]`.
+    pub qkv: [Tensor; 3],
+    /// γ of the norm before them, `[d_model]`.
+    pub gamma: Tensor,
 }
 
 impl Expansion {
@@ -37,15 +38,14 @@ impl Expansion {
         let config = &model.config;
         let layer = |layer| -> Result<LayerWeights> {
             let weights = model.head_weights(layer)?;
-            let o = match &weights.after {
-                Some(gamma) => weights.o.broadcast_mul(&gamma.unsqueeze(1)?)?,
-                None => weights.o.clone(),
-            };
-            let o = o.reshape((config.d_model, config.n_heads, config.d_head))?;
-            let scaled = |weight: &Tensor| weight.broadcast_mul(&weights.norm);
+            let o = weights.o.t()?.contiguous()?;
             Ok(LayerWeights {
-                o: o.permute((1, 2, 0))?,
-                qkv: [scaled(weights.q)?, scaled(weights.k)?, scaled(weights.v)?],
+                o: match &weights.after {
+                    Some(gamma) => o.broadcast_mul(gamma)?,
+                    None => o,
+                },
+                qkv: [weights.q, weights.k, weights.v].map(Tensor::clone),
+                gamma: weights.norm.contiguous()?,
             })
         };
         let by_head = graph.heads.map_or(0, |_| graph.n_layers);
@@ -55,6 +55,16 @@ impl Expansion {
             n_kv_heads: config.n_kv_heads,
             layers: (0..by_head).map(layer).collect::<Result<_>>()?,
         })
+    }
+
+    /// Weights of a layer's heads; none at layer level.
+    pub fn layer(&self, layer: usize) -> Option<&LayerWeights> {
+        self.layers.get(layer)
+    }
+
+    /// Width of a head.
+    pub fn d_head(&self) -> usize {
+        self.d_head
     }
 
     /// What the sources before row `before` write at some positions of one sequence: `[before, positions, d_model]`.
@@ -85,8 +95,7 @@ impl Expansion {
 
     /// What all heads of a layer add together, from z as it is kept: `[tokens, n_heads * d_head]` → `[tokens, d_model]`.
     pub fn together(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
-        let o = self.layers[layer].o.permute((2, 0, 1))?.contiguous()?;
-        model::ops::linear(z, &o.flatten(1, 2)?, None)
+        model::ops::linear_backward(z, &self.layers[layer].o)
     }
 
     /// What one source writes, `[positions, d_model]`.
@@ -105,7 +114,8 @@ impl Expansion {
                 let z = values
                     .narrow(1, head * self.d_head, self.d_head)?
                     .contiguous()?;
-                z.matmul(&self.layers[layer].o.narrow(0, head, 1)?.squeeze(0)?)
+                let o = &self.layers[layer].o;
+                z.matmul(&o.narrow(0, head * self.d_head, self.d_head)?)
             }
             _ => Ok(values),
         }
@@ -114,9 +124,10 @@ impl Expansion {
     /// `z [positions, n_heads * d_head]` → what each head adds, `[n_heads, positions, d_model]`.
     fn written(&self, layer: usize, heads: Heads, z: &Tensor) -> Result<Tensor> {
         let z = z.reshape((z.dim(0)?, heads.n_heads, self.d_head))?;
-        z.transpose(0, 1)?
-            .contiguous()?
-            .matmul(&self.layers[layer].o)
+        let o = self.layers[layer]
+            .o
+            .reshape((heads.n_heads, self.d_head, ()))?;
+        z.transpose(0, 1)?.contiguous()?.matmul(&o)
     }
 
     /// Gradients by what a part (0 q, 1 k, 2 v) of a layer's heads projected, `[positions, n * d_head]` → by what each of
@@ -130,7 +141,8 @@ impl Expansion {
         let by_head = delta.reshape((positions, n, self.d_head))?;
         let by_head = by_head.transpose(0, 1)?.contiguous()?;
         let rows = by_head.reshape((own, n / own * positions, self.d_head))?;
-        rows.matmul(&weight)?.reshape((n, positions, ()))
+        let rows = rows.matmul(&weight)?.reshape((n, positions, ()))?;
+        rows.broadcast_mul(&self.layers[layer].gamma)
     }
 
     /// ⟨x ⊙ γ, Wᵀδ⟩ per position and head: `resid [tokens, d_model]`, `delta [tokens, n * d_head]` → `[tokens, n]`.
@@ -145,7 +157,8 @@ impl Expansion {
         let weight = &self.layers[layer].qkv[part];
         let own = weight.dim(0)? / self.d_head;
         let n = width / self.d_head;
-        let projected = model::ops::linear(resid, weight, None)?;
+        let scaled = resid.broadcast_mul(&self.layers[layer].gamma)?;
+        let projected = model::ops::linear(&scaled, weight, None)?;
         let apart = projected.reshape((tokens, own, 1, self.d_head))?;
         let delta = delta.reshape((tokens, own, n / own, self.d_head))?;
         delta.broadcast_mul(&apart)?.sum(3)?.reshape((tokens, n))
@@ -167,9 +180,9 @@ impl Expansion {
             .reshape((tokens, self.n_kv_heads * self.d_head))
     }
 
-    /// Bytes that the folded projections take.
+    /// Bytes that the turned output projections take.
     pub fn bytes(model: &model::Config, by_head: bool, width: usize) -> usize {
-        let rows = (model.n_heads + 2 * model.n_kv_heads) * model.d_head;
+        let rows = model.n_heads * model.d_head;
         if by_head {
             model.n_layers * rows * model.d_model * width
         } else {

@@ -16,7 +16,8 @@
 //! - [`answers`], [`documents`], [`truncation`]: which answers are scored, and how much of them; [`pairs`]: what else can be
 //! - [`example`]: a sequence with its loss; [`loss`]: its value and gradient
 //! - [`method`]: the runs of each method; [`runs`]: them; [`attribute`]: the scores
-//! - [`blocks`], [`expand`]: what sources write; [`reads`]: gradients by what targets read; [`contract`]: both together
+//! - [`blocks`], [`expand`]: what sources write; [`reads`]: gradients by what targets read; [`contract`]: both together,
+//!   `fast` in single precision
 //! - [`routes`]: information flow; [`exact`]: one edge patched; [`check`], [`agreement`], [`slope`]: the run
 //!   against itself; [`precision`]: what it is computed in
 //! - [`metrics`]: the subcommand; [`edges`]: its examples; [`measures`], [`pooled`]: the formulas; [`show`]: its table
@@ -42,6 +43,7 @@ pub mod exact;
 pub mod example;
 pub mod expand;
 pub mod export;
+mod fast;
 pub mod graph;
 pub mod import;
 pub mod loss;

@@ -30,12 +30,17 @@ pub struct Losses {
 impl Readout {
     /// What the examples, row by row of a batch of this length, read.
     pub fn new(examples: &[&Example], seq: usize) -> Self {
+        Self::from_start(examples, seq, 0)
+    }
+
+    /// The same where the batch begins at position `start` of the examples.
+    pub fn from_start(examples: &[&Example], seq: usize, start: usize) -> Self {
         let (mut rows, mut spans) = (Vec::new(), Vec::new());
         for (row, example) in examples.iter().enumerate() {
-            let start = rows.len();
+            let first = rows.len();
             let positions = example.positions_read().into_iter();
-            rows.extend(positions.map(|position| (row * seq + position) as u32));
-            spans.push(start..rows.len());
+            rows.extend(positions.map(|position| (row * seq + position - start) as u32));
+            spans.push(first..rows.len());
         }
         Self { rows, spans }
     }

@@ -77,6 +77,20 @@ pub enum Point {
     },
 }
 
+impl Point {
+    /// Whether it is the run with the ablated input.
+    pub fn is_ablated_input(self) -> bool {
+        matches!(
+            self,
+            Self::Between {
+                block: 0,
+                share: 0.0,
+                held: false
+            }
+        )
+    }
+}
+
 /// A method with what it leaves open.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {

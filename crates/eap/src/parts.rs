@@ -26,7 +26,7 @@ pub struct Parts {
 }
 
 /// Scores of a batch: a map per example, and the rows of its positions when they are kept apart.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Part {
     /// `[examples][n_sources * n_targets]`
     pub maps: Vec<Vec<f64>>,

@@ -2,7 +2,7 @@
 //!
 //! A head reads the residual through its projection and the norm before it: g = (γ⊙Wᵀδ)/σ − x·c, c = x·(γ⊙Wᵀδ)/(d σ³).
 //! The first part is linear in δ/σ (`d_head` numbers a position) and adds up over runs; the second needs x and c of each
-//! run, one number a head. Nothing here is as large as positions × heads × `d_model`.
+//! run, one number a head, and is taken from the rows when they are made wide. Nothing here is as large as positions × heads × `d_model`.
 
 use candle_core::Result;
 use model::{GradientTap, HeadGradients, Target, Tensor};
@@ -10,7 +10,7 @@ use model::{GradientTap, HeadGradients, Target, Tensor};
 use crate::{expand::Expansion, graph::Graph};
 
 /// Sums of gradients of one batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reads<'a> {
     graph: &'a Graph,
     expansion: &'a Expansion,
@@ -26,8 +26,8 @@ pub struct Reads<'a> {
     pub mlp: Vec<Option<Tensor>>,
     /// `[tokens, d_model]`
     pub logits: Option<Tensor>,
-    /// The norms of the run at hand, per layer.
-    pub norms: Vec<Option<Norm>>,
+    /// The norms of every run, per layer.
+    pub norms: Vec<Vec<Norm>>,
 }
 
 /// What a norm takes back: x and c.
@@ -51,14 +51,21 @@ impl<'a> Reads<'a> {
             attention: vec![[const { None }; 3]; graph.n_layers],
             mlp: vec![None; graph.n_layers],
             logits: None,
-            norms: vec![None; graph.n_layers],
+            norms: vec![Vec::new(); graph.n_layers],
         }
     }
 
-    /// The norms of the last run, to be contracted on their own before the next.
-    pub fn take_norms(&mut self) -> Vec<Option<Norm>> {
-        let n = self.norms.len();
-        std::mem::replace(&mut self.norms, vec![None; n])
+    /// Runs whose norms are kept.
+    pub fn runs(&self) -> usize {
+        self.norms.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Forgets every gradient: they were contracted.
+    pub fn clear(&mut self) {
+        *self = Self {
+            norms_constant: self.norms_constant,
+            ..Self::new(self.graph, self.expansion)
+        };
     }
 
     fn skips(&self, layer: usize) -> bool {
@@ -132,7 +139,8 @@ impl GradientTap for Reads<'_> {
             grouped(2, &heads.v)?,
         ];
         if !self.norms_constant && heads.normed {
-            self.norms[layer] = Some(self.norm(layer, &parts, &heads)?);
+            let norm = self.norm(layer, &parts, &heads)?;
+            self.norms[layer].push(norm);
         }
         for (sum, delta) in self.attention[layer].iter_mut().zip(parts) {
             add(sum, &delta.broadcast_mul(&heads.scale)?, self.weight)?;

@@ -1,39 +1,23 @@
 //! The runs a method needs: clean, ablated, and in between.
 
+use std::ops::Range;
+
 use anyhow::{Context, ensure};
 use candle_core::{DType, Tensor};
-use model::{Batch, Hook, Model, Site, Tap, Trace};
+use model::{Batch, Cache, Hook, Model, Site, Tap, Trace};
 
 use crate::{
     blocks::{Blocks, hook_of, layer_of, recorder},
     example::Example,
     expand::Expansion,
     graph::Graph,
-    loss::Readout,
     method::{Ablation, Plan},
 };
 
 /// The clean sequences side by side.
 pub fn clean_batch(examples: &[&Example]) -> Batch {
-    let tokens: Vec<Vec<u32>> = examples
-        .iter()
-        .map(|example| example.tokens.clone())
-        .collect();
     // Padding comes after every token that counts: no position that counts can see it.
-    Batch::right_padded(&tokens, 0)
-}
-
-fn corrupted_batch(examples: &[&Example]) -> anyhow::Result<Batch> {
-    let tokens = examples.iter().map(|example| {
-        example
-            .corrupted
-            .clone()
-            .context("an example has no corrupted tokens")
-    });
-    Ok(Batch::right_padded(
-        &tokens.collect::<anyhow::Result<Vec<_>>>()?,
-        0,
-    ))
+    Batch::right_padded(&clean_tokens(examples, 0), 0)
 }
 
 /// Mean outputs of every block: `[1, 1 or seq, width]` each.
@@ -109,15 +93,6 @@ impl Means {
     }
 }
 
-/// The clean run, and what ablating each block would change in it.
-#[derive(Debug)]
-pub struct Run {
-    /// Logits that the losses read and the trace behind them; none when nothing asked for them.
-    pub clean: Option<(Tensor, Trace)>,
-    /// ΔO of every block.
-    pub differences: Blocks,
-}
-
 /// What runs are made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
@@ -133,38 +108,186 @@ pub struct Setting<'a> {
     pub expansion: &'a Expansion,
 }
 
+/// The clean run, what ablating each block would change in it, and where its passes begin.
+#[derive(Debug)]
+pub struct Run {
+    /// Position from which the sequences are run; the tensors below begin there.
+    pub start: usize,
+    /// Keys and values of the positions before it.
+    prefix: Option<Cache>,
+    /// Trace of the clean run, when asked for.
+    pub clean: Option<Trace>,
+    /// Trace of the corrupted run, when asked for.
+    pub corrupted: Option<Trace>,
+    /// Residuals after the last block of the clean run, `[batch * seq, d_model]`.
+    pub last: Tensor,
+    /// ΔO of every block.
+    pub differences: Blocks,
+}
+
+/// Which traces a run leaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// Of the clean sequences.
+    pub clean: bool,
+    /// Of the corrupted ones.
+    pub corrupted: bool,
+}
+
+/// Tokens of a batch below which passes begin at the first position: a pass costs as much as some tens of them.
+const WORTHWHILE: usize = 32;
+
 impl Run {
-    /// Runs the clean sequences, and the corrupted ones when they are the ablation.
-    pub fn new(setting: Setting<'_>, examples: &[&Example], trace: bool) -> anyhow::Result<Self> {
-        let Setting { model, graph, .. } = setting;
-        let batch = clean_batch(examples);
-        let (clean, outputs) = if trace {
-            let readout = Readout::new(examples, batch.seq);
-            let mut recorder = recorder(graph);
-            let clean = model.forward_trace_at(&batch, &readout.rows, &mut recorder)?;
-            (Some(clean), Blocks::recorded(recorder, model, graph)?)
+    /// Runs the clean sequences, and the corrupted ones beside them when they are the ablation.
+    ///
+    /// Before the first token at which any pair of the batch differs, and before which no loss reads, nothing is run twice:
+    /// all runs are the same there.
+    pub fn new(
+        setting: Setting<'_>,
+        examples: &[&Example],
+        wanted: Wanted,
+    ) -> anyhow::Result<Self> {
+        let model = setting.model;
+        let start = start(setting, examples);
+        let mut prefix = prefix(model, examples, start)?;
+        let n = examples.len();
+        let corrupted = setting.plan.ablation == Ablation::Corrupted;
+        let batch = if corrupted {
+            let beside = corrupted_tokens(examples, start)?;
+            Batch::right_padded(&[clean_tokens(examples, start), beside].concat(), 0)
         } else {
-            (None, Blocks::run(model, graph, &batch)?)
+            Batch::right_padded(&clean_tokens(examples, start), 0)
+        };
+        let mut both = match &prefix {
+            Some(prefix) if corrupted => Some(prefix.repeated(batch.batch, start + batch.seq)?),
+            _ => None,
+        };
+        let shown = if both.is_some() {
+            both.as_mut()
+        } else {
+            prefix.as_mut()
+        };
+        let mut recorder = recorder(setting.graph);
+        let last = Hook::new(Site::ResidPost, setting.graph.n_layers - 1);
+        recorder.hooks.push(last);
+        let kept = match (wanted.clean, wanted.corrupted && corrupted) {
+            (true, true) => Some(0..2 * n),
+            (true, false) => Some(0..n),
+            (false, true) => Some(n..2 * n),
+            (false, false) => None,
+        };
+        let trace = match &kept {
+            Some(kept) => Some(model.trace_rows(&batch, kept.clone(), shown, &mut recorder)?),
+            None => {
+                model.forward_behind(shown, &batch, last, &mut recorder)?;
+                None
+            }
+        };
+        let part = |rows: Range<usize>| -> anyhow::Result<Option<Trace>> {
+            let trace = trace.as_ref().zip(kept.as_ref());
+            let there = trace.filter(|(_, kept)| kept.start <= rows.start && rows.end <= kept.end);
+            let part = there.map(|(trace, kept)| {
+                let rows = rows.start - kept.start..rows.end - kept.start;
+                trace.part(model, &rows, batch.seq)
+            });
+            Ok(part.transpose()?)
+        };
+        let (clean_trace, corrupted_trace) = (part(0..n)?, part(n..2 * n)?);
+        let shown = recorder.activations.remove(&last);
+        let shown = shown.context("the model did not show its last residual")?;
+        let outputs = Blocks::recorded(recorder, model, setting.graph)?;
+        let differences = if corrupted {
+            outputs.rows(0..n)?.towards(&outputs.rows(n..2 * n)?)?
+        } else {
+            without_pairs(setting, &outputs)?
         };
         Ok(Self {
-            clean,
-            differences: differences(setting, &outputs, examples)?,
+            start,
+            prefix,
+            clean: clean_trace,
+            corrupted: corrupted_trace,
+            last: shown.narrow(0, 0, n)?.flatten(0, 1)?,
+            differences,
         })
+    }
+
+    /// Another run of the clean sequences with its trace.
+    pub fn again(
+        &mut self,
+        model: &Model,
+        examples: &[&Example],
+        tap: &mut dyn Tap,
+    ) -> anyhow::Result<Trace> {
+        let batch = Batch::right_padded(&clean_tokens(examples, self.start), 0);
+        Ok(model.trace_rows(&batch, 0..examples.len(), self.prefix.as_mut(), tap)?)
     }
 }
 
-/// ΔO = what ablated blocks write − what they write.
+/// The first position that any run of the batch may see changed, or whose logits a loss reads.
+fn start(setting: Setting<'_>, examples: &[&Example]) -> usize {
+    let changes = setting.model.config.rotation_changes_after().is_some();
+    if setting.plan.ablation != Ablation::Corrupted || changes {
+        return 0;
+    }
+    let of_example = |example: &&Example| {
+        let read = example.positions_read().into_iter().min();
+        example.differing().start.min(read.unwrap_or(0))
+    };
+    let first = examples.iter().map(of_example).min().unwrap_or(0);
+    if first * examples.len() < WORTHWHILE {
+        0
+    } else {
+        first
+    }
+}
+
+fn prefix(model: &Model, examples: &[&Example], start: usize) -> anyhow::Result<Option<Cache>> {
+    if start == 0 {
+        return Ok(None);
+    }
+    let tokens: Vec<Vec<u32>> = examples
+        .iter()
+        .map(|example| example.tokens[..start].to_vec())
+        .collect();
+    let longest = examples.iter().map(|example| example.tokens.len()).max();
+    let more = longest.unwrap_or(start) - start;
+    Ok(Some(model.prefix(&Batch::right_padded(&tokens, 0), more)?))
+}
+
+fn clean_tokens(examples: &[&Example], start: usize) -> Vec<Vec<u32>> {
+    let tokens = examples.iter();
+    tokens
+        .map(|example| example.tokens[start..].to_vec())
+        .collect()
+}
+
+fn corrupted_tokens(examples: &[&Example], start: usize) -> anyhow::Result<Vec<Vec<u32>>> {
+    let tokens = examples.iter().map(|example| {
+        let corrupted = example.corrupted.as_ref();
+        let corrupted = corrupted.context("an example has no corrupted tokens")?;
+        Ok(corrupted[start..].to_vec())
+    });
+    tokens.collect()
+}
+
+/// ΔO = what ablated blocks write − what they write, from the first position on.
 pub fn differences(
     setting: Setting<'_>,
     outputs: &Blocks,
     examples: &[&Example],
 ) -> anyhow::Result<Blocks> {
+    if setting.plan.ablation == Ablation::Corrupted {
+        let batch = Batch::right_padded(&corrupted_tokens(examples, 0)?, 0);
+        return outputs.towards(&Blocks::run(setting.model, setting.graph, &batch)?);
+    }
+    without_pairs(setting, outputs)
+}
+
+/// The same for ablations that need no corrupted run.
+fn without_pairs(setting: Setting<'_>, outputs: &Blocks) -> anyhow::Result<Blocks> {
     match setting.plan.ablation {
+        Ablation::Corrupted => anyhow::bail!("a corrupted ablation needs corrupted sequences"),
         Ablation::Zero => outputs.negated(),
-        Ablation::Corrupted => {
-            let batch = corrupted_batch(examples)?;
-            outputs.towards(&Blocks::run(setting.model, setting.graph, &batch)?)
-        }
         Ablation::Mean | Ablation::MeanPositional => {
             let means = setting.means.context("a mean ablation needs means")?;
             let pairs = outputs.0.iter().zip(&means.0.0);

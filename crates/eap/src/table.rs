@@ -1,11 +1,14 @@
 //! The table of edges: batches scored or taken from an earlier sitting, then written in order.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use store::{Provenance, TableWriter, tables::PositionEdge};
 
 use crate::{
-    attribute::Scorer,
+    attribute::{Scorer, Scores},
     example::Example,
     parts::{Part, Parts},
     rows::Rows,
@@ -31,13 +34,6 @@ pub struct Table<'a> {
     pub per_position: Option<PathBuf>,
 }
 
-/// A batch of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    set: usize,
-    batch: usize,
-}
-
 impl Table<'_> {
     /// Scores the batches of a shard that are not finished, and writes the table once all of every shard are; whether it
     /// did.
@@ -50,17 +46,13 @@ impl Table<'_> {
         shard: cli::Shard,
         provenance: &Provenance,
     ) -> anyhow::Result<bool> {
-        let places = self.places();
-        let mut own: Vec<(Place, Part)> = Vec::new();
-        let range = shard.range(places.len());
-        let total: usize = places[range.clone()]
-            .iter()
-            .map(|&place| self.examples(place).len())
-            .sum();
-        let progress = cli::Progress::start("score", total as u64, "examples");
-        for (number, &place) in places[range.clone()].iter().enumerate() {
-            let n = self.examples(place).len() as u64;
-            if self.is_done(parts, place) {
+        let batches = self.batches();
+        let mut own: Vec<Vec<Part>> = Vec::new();
+        let range = shard.range(batches);
+        let progress = cli::Progress::start("score", self.n_examples(range.clone()), "examples");
+        for (number, batch) in range.clone().enumerate() {
+            let n = self.n_examples(batch..batch + 1);
+            if self.is_done(parts, batch) {
                 progress.skip(n);
                 continue;
             }
@@ -68,39 +60,45 @@ impl Table<'_> {
                 let done = format!("{number} of {} batches", range.len());
                 return Err(cli::Stopped { done }.into());
             }
-            let part = self.score(place)?;
+            let scored = self.score(batch)?;
             if parts.are_kept() {
-                parts.write(place.set, place.batch, &part)?;
+                for (set, part) in scored.iter().enumerate() {
+                    parts.write(set, batch, part)?;
+                }
             } else {
-                own.push((place, part));
+                own.push(scored);
             }
             progress.advance(n);
         }
         progress.finish();
-        if parts.are_kept() && !places.iter().all(|&place| self.is_done(parts, place)) {
+        if parts.are_kept() && !(0..batches).all(|batch| self.is_done(parts, batch)) {
             return Ok(false);
         }
-        self.assemble(&places, parts, own, provenance)?;
+        self.assemble(parts, own, provenance)?;
         parts.remove()?;
         Ok(true)
     }
 
-    fn places(&self) -> Vec<Place> {
-        let of_set = |(set, examples): (usize, &Set)| {
-            let batches = examples.examples.len().div_ceil(self.batch);
-            (0..batches).map(move |batch| Place { set, batch })
-        };
-        self.sets.iter().enumerate().flat_map(of_set).collect()
+    /// Every set holds the same documents, batch by batch.
+    fn batches(&self) -> usize {
+        let examples = self.sets.first().map_or(0, |set| set.examples.len());
+        examples.div_ceil(self.batch)
     }
 
-    fn examples(&self, place: Place) -> &[Example] {
-        let examples = &self.sets[place.set].examples;
-        let end = ((place.batch + 1) * self.batch).min(examples.len());
-        &examples[place.batch * self.batch..end]
+    fn examples(&self, set: usize, batch: usize) -> &[Example] {
+        let examples = &self.sets[set].examples;
+        let end = ((batch + 1) * self.batch).min(examples.len());
+        &examples[(batch * self.batch).min(end)..end]
     }
 
-    fn is_done(&self, parts: &Parts, place: Place) -> bool {
-        parts.has(place.set, place.batch, self.per_position.is_some())
+    fn n_examples(&self, batches: Range<usize>) -> u64 {
+        let of_batch = |batch| (0..self.sets.len()).map(move |set| self.examples(set, batch).len());
+        batches.flat_map(of_batch).sum::<usize>() as u64
+    }
+
+    fn is_done(&self, parts: &Parts, batch: usize) -> bool {
+        let by_position = self.per_position.is_some();
+        (0..self.sets.len()).all(|set| parts.has(set, batch, by_position))
     }
 
     fn rows(&self, set: usize) -> Rows<'_> {
@@ -112,28 +110,41 @@ impl Table<'_> {
         }
     }
 
-    fn score(&self, place: Place) -> anyhow::Result<Part> {
-        let examples: Vec<&Example> = self.examples(place).iter().collect();
-        let scores = self.scorer.score(&examples)?;
-        let rows = self.rows(place.set);
-        let first = place.batch * self.batch;
+    /// One batch of every set: their truncations share what they can.
+    fn score(&self, batch: usize) -> anyhow::Result<Vec<Part>> {
+        let of_set = |set| self.examples(set, batch).iter().collect();
+        let sets: Vec<Vec<&Example>> = (0..self.sets.len()).map(of_set).collect();
+        let scores = self.scorer.score_sets(&sets)?;
+        let parts = scores.into_iter().zip(&sets).enumerate();
+        Ok(parts
+            .map(|(set, (scores, examples))| self.part((set, batch), scores, examples))
+            .collect())
+    }
+
+    fn part(
+        &self,
+        (set, batch): (usize, usize),
+        scores: Vec<Scores>,
+        examples: &[&Example],
+    ) -> Part {
+        let rows = self.rows(set);
+        let first = batch * self.batch;
         let positions = scores
             .iter()
-            .zip(&examples)
+            .zip(examples)
             .enumerate()
             .flat_map(|(i, (scores, example))| rows.by_position((first + i, example), scores));
-        Ok(Part {
+        Part {
             positions: positions.collect(),
             maps: scores.into_iter().map(|scores| scores.map).collect(),
-        })
+        }
     }
 
     /// Every set's rows: example by example, then their average.
     fn assemble(
         &self,
-        places: &[Place],
         parts: &Parts,
-        mut own: Vec<(Place, Part)>,
+        mut own: Vec<Vec<Part>>,
         provenance: &Provenance,
     ) -> anyhow::Result<()> {
         let mut writer = TableWriter::create(self.output, provenance)?;
@@ -142,17 +153,15 @@ impl Table<'_> {
             .as_ref()
             .map(|path| TableWriter::<PositionEdge>::create(path, provenance))
             .transpose()?;
-        own.reverse();
-        for places in places.chunk_by(|a, b| a.set == b.set) {
-            let set = places[0].set;
+        for set in 0..self.sets.len() {
             let (rows, examples) = (self.rows(set), &self.sets[set].examples);
             let mut sum = vec![0.0; self.scorer.graph.n_entries()];
-            for place in places {
-                let part = match own.pop() {
-                    Some((_, part)) => part,
-                    None => parts.read(set, place.batch, sum.len())?,
+            for batch in 0..self.batches() {
+                let part = match own.get_mut(batch) {
+                    Some(scored) => std::mem::take(&mut scored[set]),
+                    None => parts.read(set, batch, sum.len())?,
                 };
-                let first = place.batch * self.batch;
+                let first = batch * self.batch;
                 for (i, map) in part.maps.iter().enumerate() {
                     sum.iter_mut()
                         .zip(map)

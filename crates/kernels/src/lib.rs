@@ -9,6 +9,7 @@
 //! - [`mod@attention`]: causal, sliding-window and padded attention over a key/value cache, and its reverse
 //! - [`activation`]: the gated MLP nonlinearity and its reverse
 //! - `elementwise`: sums of activations
+//! - [`edges`]: heads expanded to the residual's width, long rows times long rows
 //! - [`loss`]: cross-entropy with its gradient in one pass
 //! - [`adam`]: the optimizer step
 //! - [`sparse`]: products with sparse codes, the search for what is largest, the optimizer on the rows they touch
@@ -29,6 +30,7 @@
 pub mod activation;
 pub mod adam;
 pub mod attention;
+pub mod edges;
 pub mod elementwise;
 pub mod isa;
 pub mod linear;

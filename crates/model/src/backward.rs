@@ -158,7 +158,7 @@ impl Model {
         let d_out = added_backward(added, norms.attention_after, trace, d_resid, gradients)?;
         let dz = layer.o.backward(&d_out)?;
         gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
-        let shape = self.attention_shape(index, 0, &trace.batch.starts);
+        let shape = self.attention_shape(index, trace.offset, &trace.batch.starts);
         let by_head = taps.wants_heads();
         // With keys and values repeated, the same reverse step tells the query heads that share them apart.
         let n = if by_head {
@@ -167,7 +167,9 @@ impl Model {
             self.config.n_kv_heads
         };
         let (k, v) = (heads::repeated(&kept.k, n)?, heads::repeated(&kept.v, n)?);
-        let (mut dq, mut dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
+        let (mut dq, dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
+        let own = |x: Tensor| x.narrow(1, trace.offset, trace.batch.seq)?.contiguous();
+        let (mut dk, dv) = (own(dk)?, own(dv)?);
         if trace.rules.attention_constant {
             (dq, dk) = (dq.zeros_like()?, dk.zeros_like()?);
         }

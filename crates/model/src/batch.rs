@@ -1,6 +1,7 @@
 //! Token sequences side by side.
 
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// Several sequences as one rectangle, padded on the left or on the right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,21 @@ impl Batch {
             token_ids: sequences.iter().flat_map(row).collect(),
             starts: sequences.iter().map(|tokens| seq - tokens.len()).collect(),
             ends: vec![seq; sequences.len()],
+        }
+    }
+
+    /// Some rows up to some position.
+    pub(crate) fn cut(&self, rows: &Range<usize>, seq: usize) -> Self {
+        let tokens = rows
+            .clone()
+            .flat_map(|row| &self.token_ids[row * self.seq..][..seq]);
+        let capped = |places: &[usize]| places[rows.clone()].iter().map(|p| *p.min(&seq)).collect();
+        Self {
+            batch: rows.len(),
+            seq,
+            token_ids: tokens.copied().collect(),
+            starts: capped(&self.starts),
+            ends: capped(&self.ends),
         }
     }
 

@@ -85,22 +85,22 @@ impl Cache {
         self.len == 0
     }
 
-    /// The same positions in each of `rows` rows, with room for `capacity`; of a cache of one row.
-    pub(crate) fn repeated(&self, rows: usize, capacity: usize) -> Result<Self> {
+    /// The same rows over and over until there are `rows`, with room for `capacity` positions.
+    pub fn repeated(&self, rows: usize, capacity: usize) -> Result<Self> {
         let (keys, _) = &self.layers[0];
-        let (_, _, n_kv_heads, d_head) = keys.dims4()?;
+        let (own, _, n_kv_heads, d_head) = keys.dims4()?;
         let shape = [rows, capacity, n_kv_heads, d_head];
         let mut copy = Self::new(self.layers.len(), shape, keys.dtype(), keys.device())?;
         let filled = |from: &Tensor, to: &Tensor| {
             let row = from.narrow(1, 0, self.len)?;
-            to.slice_set(&row.repeat((rows, 1, 1, 1))?.contiguous()?, 1, 0)
+            to.slice_set(&row.repeat((rows / own, 1, 1, 1))?.contiguous()?, 1, 0)
         };
         for ((keys, values), (new_keys, new_values)) in self.layers.iter().zip(&copy.layers) {
             filled(keys, new_keys)?;
             filled(values, new_values)?;
         }
         copy.len = self.len;
-        copy.starts = self.starts.repeat(rows);
+        copy.starts = self.starts.repeat(rows / own);
         copy.tokens = self.tokens.iter().cycle().take(rows).cloned().collect();
         Ok(copy)
     }

@@ -5,11 +5,11 @@ use crate::norm::{Norm, normed};
 use crate::ops::{self, AttentionShape, Turn};
 use crate::rotary::{Placed, Rotary};
 use crate::storage::{Linear, Weight};
-use crate::{Batch, Cache, Config, Error, Hook, Result, Rules, Site, Tap};
+use crate::{Batch, Cache, Config, Error, Hook, Result, Site, Tap};
 use candle_core::{DType, Device, Tensor};
 
-pub(crate) use crate::trace::LayerTrace;
 pub use crate::trace::Trace;
+pub(crate) use crate::trace::{LayerTrace, Rows};
 use kernels::Precision;
 
 /// A decoder-only transformer with its weights.
@@ -54,6 +54,8 @@ pub(crate) struct Layer {
 pub(crate) struct Pass<'a> {
     pub(crate) cache: Option<&'a mut Cache>,
     pub(crate) trace: Option<Vec<LayerTrace>>,
+    /// Rows of the batch whose trace is kept; all when absent.
+    pub(crate) kept: Option<std::ops::Range<usize>>,
     /// Stop where this was shown; nothing after it is computed.
     pub(crate) until: Option<Hook>,
 }
@@ -80,7 +82,19 @@ impl Model {
         if last.site == Site::Logits {
             return self.forward(batch, tap).map(drop);
         }
+        self.forward_behind(None, batch, last, tap)
+    }
+
+    /// The same behind the positions of a prefix of as many rows, up to a hook before the logits.
+    pub fn forward_behind(
+        &self,
+        prefix: Option<&mut Cache>,
+        batch: &Batch,
+        last: Hook,
+        tap: &mut dyn Tap,
+    ) -> Result<()> {
         let mut pass = Pass {
+            cache: prefix,
             until: Some(last),
             ..Pass::default()
         };
@@ -104,34 +118,17 @@ impl Model {
         rows: &[u32],
         tap: &mut dyn Tap,
     ) -> Result<(Tensor, Trace)> {
-        let (normed, mut trace) = self.traced(batch, tap)?;
-        let rows = Tensor::new(rows, &self.device)?;
-        let logits = self.logits_of_normed(&normed.index_select(&rows, 0)?)?;
-        trace.rows = Some(rows);
-        trace.capped = self.config.form.logit_softcap.map(|_| logits.clone());
-        Ok((logits, trace))
+        let mut trace = self.trace_rows(batch, 0..batch.batch, None, tap)?;
+        Ok((self.logits_at(&mut trace, rows)?, trace))
     }
 
     /// The blocks with their trace, and the output of the final norm, `[tokens, d_model]`.
     pub(crate) fn traced(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
-        let mut pass = Pass {
-            trace: Some(Vec::new()),
-            ..Pass::default()
-        };
-        let last = self.blocks(batch, &mut pass, tap)?;
-        let normed = self.final_norm.forward(&last)?;
-        let trace = Trace {
-            batch: batch.clone(),
-            placed: self.rotary.place(&self.config, batch, 0)?,
-            layers: pass.trace.unwrap_or_default(),
-            last,
-            last_scale: normed.scale,
-            capped: None,
-            rows: None,
-            rules: Rules::default(),
-            held: None,
-        };
-        Ok((normed.y, trace))
+        let trace = self.trace_rows(batch, 0..batch.batch, None, tap)?;
+        Ok((
+            self.final_norm.again(&trace.last, &trace.last_scale)?,
+            trace,
+        ))
     }
 
     /// Residual stream after the last block, `[tokens, d_model]`.
@@ -268,7 +265,12 @@ impl Model {
 
         if let Some(trace) = &mut pass.trace {
             let raw_qk = raw_q.zip(raw_k).map(|(q, k)| [q, k]);
-            trace.push(LayerTrace {
+            let filled = |all: Tensor| all.narrow(1, 0, offset + batch.seq)?.force_contiguous();
+            let (k, v) = match &pass.cache {
+                Some(_) => (filled(keys)?, filled(values)?),
+                None => (k, v),
+            };
+            let whole = LayerTrace {
                 resid_pre,
                 attention_scale,
                 attention_raw,
@@ -282,6 +284,10 @@ impl Model {
                 mlp_raw,
                 gate,
                 up,
+            };
+            trace.push(match &pass.kept {
+                Some(kept) => whole.part(&Rows::of(batch, offset), kept, batch.seq)?,
+                None => whole,
             });
         }
         Ok(resid_post)

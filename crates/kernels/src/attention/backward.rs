@@ -21,21 +21,22 @@ fn head_view(
     )
 }
 
-/// Gradients of [`super::attention`] without a cache (`offset` 0, `capacity` = `seq`) by q, k and v from `dz`.
+/// Gradients of [`super::attention`] by q, k and v from `dz`, where keys and values end with the queries (`capacity` =
+/// `offset` + `seq`).
 ///
 /// Shapes as there; returns `(dq, dk, dv)`.
 ///
 /// # Panics
-/// When there is a cache.
+/// When there are keys after the last query.
 pub fn attention_backward(
     dz: &[f32],
     (q, k, v): (&[f32], &[f32], &[f32]),
     shape: Attention<'_>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     assert_eq!(
-        (shape.offset, shape.capacity),
-        (0, shape.seq),
-        "the reverse pass runs without a cache"
+        shape.capacity,
+        shape.offset + shape.seq,
+        "keys end with the queries"
     );
     let (seq, q_width, kv_width) = (shape.seq, shape.q_width(), shape.kv_width());
     let batch = dz.len() / (seq * q_width).max(1);
@@ -45,7 +46,7 @@ pub fn attention_backward(
         .map(|task| {
             let (row, kv_head) = (task / shape.n_kv_heads, task % shape.n_kv_heads);
             let q_row = row * seq * q_width..(row + 1) * seq * q_width;
-            let kv_row = row * seq * kv_width..(row + 1) * seq * kv_width;
+            let kv_row = row * shape.capacity * kv_width..(row + 1) * shape.capacity * kv_width;
             let inputs = (
                 &dz[q_row.clone()],
                 &q[q_row],
@@ -60,16 +61,9 @@ pub fn attention_backward(
         |part| &part.dq,
         (batch, seq, shape.n_kv_heads, group_width),
     );
-    let dk = interleave(
-        &mut parts,
-        |part| &part.dk,
-        (batch, seq, shape.n_kv_heads, shape.d_head),
-    );
-    let dv = interleave(
-        &mut parts,
-        |part| &part.dv,
-        (batch, seq, shape.n_kv_heads, shape.d_head),
-    );
+    let keys = (batch, shape.capacity, shape.n_kv_heads, shape.d_head);
+    let dk = interleave(&mut parts, |part| &part.dk, keys);
+    let dv = interleave(&mut parts, |part| &part.dv, keys);
     (dq, dk, dv)
 }
 
@@ -77,9 +71,9 @@ pub fn attention_backward(
 struct HeadGradients {
     /// `[seq, group, d_head]`
     dq: Vec<f32>,
-    /// `[seq, d_head]`
+    /// `[capacity, d_head]`
     dk: Vec<f32>,
-    /// `[seq, d_head]`
+    /// `[capacity, d_head]`
     dv: Vec<f32>,
 }
 
@@ -89,11 +83,10 @@ fn head_gradients(
     shape: Attention<'_>,
 ) -> HeadGradients {
     let (seq, d_head, group) = (shape.seq, shape.d_head, shape.group());
-    let zeros = |width: usize| vec![0.0; seq * width];
     let mut out = HeadGradients {
-        dq: zeros(group * d_head),
-        dk: zeros(d_head),
-        dv: zeros(d_head),
+        dq: vec![0.0; seq * group * d_head],
+        dk: vec![0.0; shape.capacity * d_head],
+        dv: vec![0.0; shape.capacity * d_head],
     };
     let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
     for member in 0..group {

@@ -221,13 +221,14 @@ mod tests {
         }
 
         #[test]
-        fn the_gradients_are_the_slopes(seq in 1usize..70, group in 1usize..3, window in 0usize..5, probe in 0usize..1000) {
+        fn the_gradients_are_the_slopes(seq in 1usize..70, group in 1usize..3, window in 0usize..5, offset in 0usize..9, probe in 0usize..1000) {
             let starts = [0, 1.min(seq - 1)];
+            let keys = offset + seq;
             let shape = Attention {
-                seq, n_heads: 2 * group, n_kv_heads: 2, d_head: 4, offset: 0, capacity: seq, scale: 0.5,
+                seq, n_heads: 2 * group, n_kv_heads: 2, d_head: 4, offset, capacity: keys, scale: 0.5,
                 window: (window > 0).then_some(window), starts: &starts, softcap: None,
             };
-            let inputs = [values(2 * seq * shape.q_width(), 1), values(2 * seq * shape.kv_width(), 2), values(2 * seq * shape.kv_width(), 3)];
+            let inputs = [values(2 * seq * shape.q_width(), 1), values(2 * keys * shape.kv_width(), 2), values(2 * keys * shape.kv_width(), 3)];
             let dz = values(inputs[0].len(), 4);
             let (dq, dk, dv) = attention_backward(&dz, (&inputs[0], &inputs[1], &inputs[2]), shape);
             for (which, gradient) in [dq, dk, dv].iter().enumerate() {

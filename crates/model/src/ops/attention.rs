@@ -39,7 +39,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) 
         .reshape((batch * seq, n_heads * d_head))
 }
 
-/// Gradients by q, k and v, shaped as they are, from `dz [batch * seq, n_heads * d_head]`. Without a cache.
+/// Gradients by q, k and v, shaped as they are, from `dz [batch * seq, n_heads * d_head]`; keys end with the queries.
 pub fn attention_backward(
     dz: &Tensor,
     (q, k, v): (&Tensor, &Tensor, &Tensor),
