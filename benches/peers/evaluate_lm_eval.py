@@ -1,7 +1,7 @@
 """Runs lm-evaluation-harness (PyPI: lm_eval, with torch and transformers) and `evaluate` on the same model and task files.
 
     python benches/peers/evaluate_lm_eval.py check  [--bin target/release]
-    python benches/peers/evaluate_lm_eval.py speed  [--bin target/release] [--documents 32] [--shots 5] [--threads N]
+    python benches/peers/evaluate_lm_eval.py speed  [--bin target/release] [--documents 8] [--shots 5] [--models DIR]
 
 check  a tiny model with random weights: same prompts, same hashes, equal accuracies, log-likelihoods within 1e-4.
 speed  the shape of Qwen2.5-0.5B with random weights, f32 on the CPU: seconds for multiple choice with a shared few-shot prefix
@@ -80,6 +80,11 @@ def write_model(folder, shape, spread):
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=380, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator([one["question"] for one in documents(200, 3, True)], trainer)
+    # Every number of the vocabulary is a text, so that what random weights write ends at stop strings, sooner or later.
+    known = json.loads(tokenizer.to_str())
+    taken = len(known["model"]["vocab"])
+    known["model"]["vocab"].update({f"Ġ{number}": number for number in range(taken, shape["vocab_size"])})
+    tokenizer = Tokenizer.from_str(json.dumps(known))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
     torch.manual_seed(0)
     config = Qwen2Config(**shape, bos_token_id=None, eos_token_id=tokenizer.token_to_id("<end>"))
@@ -161,7 +166,9 @@ def check(args, folder):
 
 
 def speed(args, folder):
-    write_model(folder / "model", QWEN, 0.02)
+    model = Path(args.models or folder) / "qwen2.5-0.5b-shape"
+    if not model.exists():
+        write_model(model, QWEN, 0.02)
     args.until = ["\n\n"]
     for name, documents, unequal in [("choice", args.documents, False), ("write", 64, True)]:
         args.documents, args.unequal = documents, unequal
@@ -169,8 +176,8 @@ def speed(args, folder):
         write_tasks(tasks, [name], args)
         ours, theirs = [], []
         for turn in range(args.turns):
-            ours.append(run_ours(folder / "model", tasks, [name], folder / f"ours-{name}-{turn}", args))
-            theirs.append(run_theirs(folder / "model", tasks, [name], folder / f"theirs-{name}-{turn}", args.theirs_batch))
+            ours.append(run_ours(model, tasks, [name], folder / f"ours-{name}-{turn}", args))
+            theirs.append(run_theirs(model, tasks, [name], folder / f"theirs-{name}-{turn}", args.theirs_batch))
         ratios = sorted(t / o for t, o in zip(theirs, ours))
         print(f"{name}: {documents} documents, evaluate {min(ours):.1f} s, lm_eval {min(theirs):.1f} s, ratio {ratios[len(ratios) // 2]:.1f}")
         worst = compare(read(folder / f"theirs-{name}-0", [name]), read(folder / f"ours-{name}-0", [name]), [name]) if args.verify else None
@@ -182,7 +189,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["check", "speed"])
     parser.add_argument("--bin", default="target/release")
-    parser.add_argument("--documents", type=int, default=32)
+    parser.add_argument("--documents", type=int, default=8)
+    parser.add_argument("--models", help="where the large model is kept for the next time")
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)

@@ -53,6 +53,7 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
         model: &model,
         tokenizer: &tokenizer,
         sampling: &args.sampling(),
+        rows: args.batch,
     };
     let asker = Asker {
         label: &args.model.label,
@@ -62,6 +63,7 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
         plans: &plans,
         overrides: &overrides,
         filter: args.filter.as_deref(),
+        rows: args.batch,
     };
     work.ask(args, (&answerer, &asker), parts)
 }

@@ -1,10 +1,11 @@
 //! In which order the questions are asked: prompts of like length together, so that little is padding.
 
 use anyhow::Result;
-use model::{Finish, Generated, Model, Sampling, Tokenizer};
+use model::{Finish, Model, Sampling, Tokenizer};
 use store::tables::Sample;
 use tasks::grade;
 
+use crate::harness::until::{Writer, Written};
 use crate::questions::Question;
 
 /// Indices of the questions of each batch: by prompt length, then in order. Decided by the questions alone.
@@ -25,6 +26,8 @@ pub struct Answerer<'a> {
     pub tokenizer: &'a Tokenizer,
     /// How it chooses its words.
     pub sampling: &'a Sampling,
+    /// Texts under way at a time.
+    pub rows: usize,
 }
 
 impl Answerer<'_> {
@@ -35,39 +38,38 @@ impl Answerer<'_> {
             .map(|question| question.prompt_ids.clone())
             .collect();
         let streams: Vec<u64> = questions.iter().map(|question| question.stream()).collect();
-        let ends = self.tokenizer.eos_ids();
-        let generated = self
-            .model
-            .generate(&prompts, &streams, self.sampling, ends, &mut ())?;
-        questions
-            .iter()
-            .zip(generated)
-            .map(|(question, generated)| self.sample(question, &generated))
-            .collect()
+        let writer = Writer {
+            model: self.model,
+            tokenizer: self.tokenizer,
+            sampling: self.sampling,
+            until: &[],
+            rows: self.rows,
+        };
+        let written = writer.write(&prompts, &streams)?;
+        let answers = questions.iter().zip(written);
+        Ok(answers
+            .map(|(question, written)| self.sample(question, written))
+            .collect())
     }
 
-    fn sample(&self, question: &Question, generated: &Generated) -> Result<Sample> {
-        let finished = generated.finish == Finish::Stop;
-        // The end token is no part of the text, though a newline that ends a reply would be readable.
-        let text = &generated.tokens[..generated.tokens.len() - usize::from(finished)];
-        let completion = self.tokenizer.decode(text)?;
+    fn sample(&self, question: &Question, written: Written) -> Sample {
         let item = &question.item;
-        let verdict = grade(item.grader, &completion, &item.target);
-        Ok(Sample {
+        let verdict = grade(item.grader, &written.text, &item.target);
+        Sample {
             model: self.label.to_owned(),
             arm: "none".to_owned(),
             task: item.task.clone(),
             doc_id: item.id.clone(),
             sample: question.sample,
             prompt: question.prompt.clone(),
-            completion,
+            completion: written.text,
             extracted: verdict.extracted,
             target: item.target.clone(),
-            correct: verdict.correct && finished,
-            n_tokens: generated.tokens.len() as u32,
-            finish_reason: generated.finish.as_str().to_owned(),
+            correct: verdict.correct && written.finish == Finish::Stop,
+            n_tokens: written.n_tokens as u32,
+            finish_reason: written.finish.as_str().to_owned(),
             ..Sample::default()
-        })
+        }
     }
 }
 

@@ -105,11 +105,74 @@ impl Cache {
         Ok(copy)
     }
 
-    /// Appends keys and values `[batch, seq, n_kv_heads, d_head]` of one layer and returns the whole room.
+    /// Appends keys and values `[batch, seq, n_kv_heads, d_head]` of one layer and returns the whole room of these rows.
     pub(crate) fn append(&self, layer: usize, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
         let (keys, values) = &self.layers[layer];
-        keys.slice_set(&k.contiguous()?, 1, self.len)?;
-        values.slice_set(&v.contiguous()?, 1, self.len)?;
-        Ok((keys.clone(), values.clone()))
+        let set = |room: &Tensor, new: &Tensor| -> Result<Tensor> {
+            let rows = room.narrow(0, 0, new.dim(0)?)?;
+            rows.slice_set(&new.contiguous()?, 1, self.len)?;
+            Ok(rows)
+        };
+        Ok((set(keys, k)?, set(values, v)?))
+    }
+
+    /// Rows in use, which may be fewer than there is room for.
+    pub(crate) fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Adds a row: the first `n` positions of a row of `from`, so that they end where all rows end.
+    ///
+    /// Rotation depends on how far apart two positions are, so keys may stand anywhere.
+    pub(crate) fn put(&mut self, from: &Self, row: usize, n: usize) -> Result<()> {
+        let (slot, start, first) = (self.rows(), self.len - n, from.starts[row]);
+        for (to, from) in self.layers.iter().zip(&from.layers) {
+            for (to, from) in [(&to.0, &from.0), (&to.1, &from.1)] {
+                let piece = from.narrow(0, row, 1)?.narrow(1, first, n)?;
+                to.narrow(0, slot, 1)?.slice_set(&piece, 1, start)?;
+            }
+        }
+        let mut tokens = vec![0; start];
+        tokens.extend_from_slice(&from.tokens[row][first..first + n]);
+        self.starts.push(start);
+        self.tokens.push(tokens);
+        Ok(())
+    }
+
+    /// Drops a row; the last one takes its place.
+    pub(crate) fn remove(&mut self, slot: usize) -> Result<()> {
+        let last = self.rows() - 1;
+        let start = self.starts[last];
+        if slot < last {
+            for room in self.rooms() {
+                let row = room.narrow(0, last, 1)?;
+                let piece = row.narrow(1, start, self.len - start)?.force_contiguous()?;
+                room.narrow(0, slot, 1)?.slice_set(&piece, 1, start)?;
+            }
+        }
+        self.starts.swap_remove(slot);
+        self.tokens.swap_remove(slot);
+        Ok(())
+    }
+
+    /// Moves all rows to the front, over what is padding in every one of them.
+    pub(crate) fn close_up(&mut self) -> Result<()> {
+        let by = self.starts.iter().copied().min().unwrap_or(0);
+        for room in self.rooms() {
+            let rows = room.narrow(0, 0, self.rows())?;
+            let kept = rows.narrow(1, by, self.len - by)?.force_contiguous()?;
+            rows.slice_set(&kept, 1, 0)?;
+        }
+        self.len -= by;
+        for (start, tokens) in self.starts.iter_mut().zip(&mut self.tokens) {
+            *start -= by;
+            tokens.drain(..by);
+        }
+        Ok(())
+    }
+
+    /// Keys and values of every layer.
+    fn rooms(&self) -> impl Iterator<Item = &Tensor> {
+        self.layers.iter().flat_map(|(keys, values)| [keys, values])
     }
 }

@@ -158,7 +158,7 @@ impl Model {
 }
 
 /// The next step's batch: one token a row. Finished rows go on with padding that nobody reads.
-fn one_each(tokens: Vec<u32>) -> Batch {
+pub(crate) fn one_each(tokens: Vec<u32>) -> Batch {
     let batch = tokens.len();
     Batch {
         batch,
@@ -170,15 +170,15 @@ fn one_each(tokens: Vec<u32>) -> Batch {
 }
 
 /// One document under generation.
-struct Row {
+pub(crate) struct Row {
     rng: ChaCha8Rng,
-    tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     logprobs: Vec<f32>,
-    finished: bool,
+    pub(crate) finished: bool,
 }
 
 impl Row {
-    fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Self {
@@ -190,7 +190,7 @@ impl Row {
     }
 
     /// Chooses the next token from the logits; `pad` once the row has ended.
-    fn advance(
+    pub(crate) fn advance(
         &mut self,
         logits: &[f32],
         sampling: &Sampling,
@@ -207,7 +207,7 @@ impl Row {
         Ok(token)
     }
 
-    fn into_generated(self) -> Generated {
+    pub(crate) fn into_generated(self) -> Generated {
         let finish = if self.finished {
             Finish::Stop
         } else {

@@ -11,7 +11,8 @@
 //! - [`ops`]: the operators of both; plain candle for any device and dtype, `kernels` for `f32` on the CPU
 //! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
-//! - [`score`]: log-probabilities of given tokens
+//! - [`queue`]: generation where rows end and begin one by one
+//! - [`score`]: log-probabilities of given tokens; [`branch`]: of what may follow many contexts
 //! - [`loss`]: negative log-likelihood and its gradient; [`likelihood`]: without keeping logits
 //! - [`tokenizer`]: text to tokens and back; [`chat`]: chat templates
 //! - [`hub`]: model directories by their name on the Hugging Face Hub
@@ -21,6 +22,7 @@
 mod assemble;
 pub mod backward;
 pub mod batch;
+pub mod branch;
 pub mod cache;
 pub mod chat;
 pub mod config;
@@ -35,6 +37,7 @@ pub mod loss;
 mod norm;
 pub mod ops;
 pub mod pieces;
+pub mod queue;
 mod rotary;
 pub mod rules;
 mod sample;
@@ -48,6 +51,7 @@ pub mod transformer;
 pub mod weights;
 
 pub use batch::Batch;
+pub use branch::Branch;
 pub use cache::Cache;
 pub use chat::{Date, Message};
 pub use config::Config;

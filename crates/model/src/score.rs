@@ -1,8 +1,9 @@
 //! Log-probabilities of given tokens.
 
-use crate::sample::{likeliest, log_probability};
+use crate::sample::likeliest;
 use crate::{Batch, Cache, Error, Hook, Model, Result, Site, Tap};
 use candle_core::{DType, Tensor};
+use kernels::loss::log_sum_exp;
 use rayon::prelude::*;
 
 /// Positions whose logits are in memory together: 64 rows of a vocabulary of 152 k take 39 MB.
@@ -20,7 +21,7 @@ pub struct Continuation {
 }
 
 impl Continuation {
-    fn new(tokens: &[Scored]) -> Self {
+    pub(crate) fn new(tokens: &[Scored]) -> Self {
         Self {
             logprobs: tokens.iter().map(|token| token.logprob).collect(),
             greedy: tokens.iter().all(|token| token.greedy),
@@ -35,17 +36,24 @@ impl Continuation {
 
 /// One token under the logits that predict it.
 #[derive(Debug, Clone, Copy)]
-struct Scored {
+pub(crate) struct Scored {
     logprob: f32,
     greedy: bool,
 }
 
 impl Scored {
     fn new(logits: &[f32], token: u32) -> Self {
-        Self {
-            logprob: log_probability(logits, token),
-            greedy: likeliest(logits) == token,
-        }
+        Self::all(logits, &[(0, token)])[0]
+    }
+
+    /// Every token that one row of logits is asked for.
+    fn all(logits: &[f32], of_row: &[(u32, u32)]) -> Vec<Self> {
+        let (likeliest, sum) = (likeliest(logits), log_sum_exp(logits));
+        let one = |(_, token): &(u32, u32)| Self {
+            logprob: (f64::from(logits[*token as usize]) - sum) as f32,
+            greedy: likeliest == *token,
+        };
+        of_row.iter().map(one).collect()
     }
 }
 
@@ -138,7 +146,7 @@ impl Model {
     /// Scores `targets`, pairs of a row of `resid [tokens, d_model]` and the token its logits should predict.
     ///
     /// Logits are made for these rows alone and a few at a time, unless the tap wants to see all of them.
-    fn scored(
+    pub(crate) fn scored(
         &self,
         resid: &Tensor,
         batch: &Batch,
@@ -178,14 +186,16 @@ fn targets(rows: &[Vec<u32>], seq: usize) -> Vec<(u32, u32)> {
     rows.iter().enumerate().flat_map(row).collect()
 }
 
+/// Scores targets whose equal rows stand side by side: the logits of a row are made once.
 fn score_chunks(
     targets: &[(u32, u32)],
     logits: impl Fn(&Tensor) -> Result<Tensor>,
     model: &Model,
 ) -> Result<Vec<Scored>> {
+    let by_row: Vec<&[(u32, u32)]> = targets.chunk_by(|a, b| a.0 == b.0).collect();
     let mut scored = Vec::with_capacity(targets.len());
-    for chunk in targets.chunks(POSITIONS) {
-        let rows: Vec<u32> = chunk.iter().map(|(row, _)| *row).collect();
+    for chunk in by_row.chunks(POSITIONS) {
+        let rows: Vec<u32> = chunk.iter().map(|of_row| of_row[0].0).collect();
         let logits = logits(&Tensor::new(rows, model.device())?)?;
         let logits = logits
             .to_dtype(DType::F32)?
@@ -193,7 +203,8 @@ fn score_chunks(
             .to_vec1::<f32>()?;
         let vocab = logits.len() / chunk.len();
         let rows = logits.par_chunks(vocab).zip(chunk);
-        scored.par_extend(rows.map(|(logits, (_, token))| Scored::new(logits, *token)));
+        let rows = rows.map(|(logits, of_row)| Scored::all(logits, of_row));
+        scored.extend(rows.collect::<Vec<_>>().into_iter().flatten());
     }
     Ok(scored)
 }

@@ -192,6 +192,8 @@ pub struct Asker<'a> {
     pub overrides: &'a Overrides,
     /// The pipeline whose verdict counts.
     pub filter: Option<&'a str>,
+    /// Texts under way at a time.
+    pub rows: usize,
 }
 
 impl Asker<'_> {
@@ -201,7 +203,7 @@ impl Asker<'_> {
         let asked: Vec<&Unit> = batch.units.iter().map(|number| &units[*number]).collect();
         match task.config().output_type {
             OutputType::GenerateUntil => self.write(task, &asked),
-            _ => self.score(task, &asked, self.plans[batch.task]),
+            _ => self.score(task, &asked, &self.plans[batch.task]),
         }
     }
 
@@ -229,6 +231,7 @@ impl Asker<'_> {
             tokenizer: self.tokenizer,
             sampling: &sampling,
             until: &self.overrides.until_of(task),
+            rows: self.rows,
         };
         let written = writer.write(&prompts, &streams)?;
         let mut answers = Vec::new();
@@ -241,7 +244,7 @@ impl Asker<'_> {
         Ok(answers)
     }
 
-    fn score(&self, task: &Task, units: &[&Unit], plan: Plan) -> Result<Vec<Sample>> {
+    fn score(&self, task: &Task, units: &[&Unit], plan: &Plan) -> Result<Vec<Sample>> {
         let scored = score::score(self.model, units, plan)?;
         let answers = units.iter().zip(&scored);
         answers
