@@ -40,7 +40,14 @@ fn a_dictionary_goes_out_and_comes_back_with_the_same_codes() {
         directory,
         "encode d.safetensors acts.safetensors -o before.parquet",
     );
-    for format in ["crosscoder-learning", "opd", "sae-lens", "crosscode"] {
+    for format in [
+        "crosscoder-learning",
+        "opd",
+        "sae-lens",
+        "crosscode",
+        "ckkissane",
+        "dictionary-learning",
+    ] {
         succeed(
             directory,
             &format!("export --to {format} d.safetensors -o {format}"),

@@ -288,6 +288,13 @@ fn crosscoders_compute_the_same_in_their_own_programs() {
         &with(Rule::L1 { sparsity: 0.1 }, CodeNormalization::Crosscoder),
         false,
     );
+    check("opd", Format::Opd, &dictionary(), false);
+    check(
+        "opd",
+        Format::Opd,
+        &with(Rule::L1 { sparsity: 0.1 }, CodeNormalization::Crosscoder),
+        false,
+    );
     check("dfc", Format::Dfc, &exclusive(), false);
     check("ckkissane", Format::Ckkissane, &dictionary(), false);
     check(

@@ -9,8 +9,7 @@ use super::names::{from_transformer_lens, to_transformer_lens};
 use super::parts::{Gate, Inputs, Parts, Told, cut, stacked, unstacked};
 use super::source::Source;
 use super::torch_write::write_torch;
-use super::write::{Export, float, whole};
-use crate::crosscoder::Crosscoder;
+use super::write::{Export, biases_without_means, float, whole};
 use crate::normalizer::Normalizer;
 use crate::rule::{CodeNormalization, Rule};
 use serde_json::{Value as Json, json};
@@ -110,7 +109,7 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
             .refuse("the format ranks by the sum of the decoder's norms, the dictionary does not");
     }
     let (n, n_features) = (dictionary.n_models(), dictionary.n_features);
-    let (encoder_bias, decoder_bias) = biases(dictionary);
+    let (encoder_bias, decoder_bias) = biases_without_means(dictionary);
     let mut tensors = vec![
         float(
             "W_enc",
@@ -135,26 +134,6 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
     write_torch(&export.path("cc_weights.pt"), &tensors, &[])?;
     export.note("multiply each model's activations by its factor in estimated_act_norm_list of cfg.json before they are encoded");
     export.json("cfg.json", &config(export))
-}
-
-/// Biases after the means are folded in: with x' = (x − μ)·g, b ← b − Σ g·μ·W and c ← c + g·μ.
-fn biases(dictionary: &Crosscoder) -> (Vec<f32>, Vec<Vec<f32>>) {
-    let mut encoder_bias = dictionary.encoder_bias.clone();
-    let mut decoder_bias = dictionary.decoder_bias.clone();
-    for (model, normalizer) in dictionary.normalizer.iter().enumerate() {
-        let rows = dictionary.encoder[model].chunks_exact(dictionary.n_features);
-        for ((weights, mean), bias) in rows.zip(&normalizer.mean).zip(&mut decoder_bias[model]) {
-            let mean = mean * normalizer.scale;
-            if mean != 0.0 {
-                encoder_bias
-                    .iter_mut()
-                    .zip(weights)
-                    .for_each(|(bias, weight)| *bias -= mean * weight);
-                *bias += mean;
-            }
-        }
-    }
-    (encoder_bias, decoder_bias)
 }
 
 fn config(export: &Export) -> Json {

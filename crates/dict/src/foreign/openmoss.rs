@@ -9,7 +9,7 @@ use super::flat::{Flat, activation_thresholds, is_unweighted};
 use super::names::{from_transformer_lens, to_transformer_lens};
 use super::parts::{Gate, Inputs, Parts, Told, cut};
 use super::source::Source;
-use super::write::{Export, float};
+use super::write::{Export, biases_without_means, float};
 use crate::crosscoder::Crosscoder;
 use crate::normalizer::Normalizer;
 use crate::rule::{CodeNormalization, Rule};
@@ -277,9 +277,8 @@ fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorDat
         .normalizer
         .iter()
         .any(|normalizer| normalizer.mean.iter().any(|&mean| mean != 0.0));
-    if means && n > 1 {
-        return export.refuse("its activations have a mean taken off, the format only has factors");
-    }
+    // One model's normaliser goes into its weights; of several, means go into the biases and factors are kept.
+    let flattened = means && n == 1;
     let shape = |of_one: &[usize]| {
         if n == 1 {
             of_one.to_vec()
@@ -287,20 +286,23 @@ fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorDat
             [&[n], of_one].concat()
         }
     };
-    let mut flat = Flat::of(dictionary);
-    flat.uncentre();
-    let (encoder_bias, decoder_bias) = if means {
-        (flat.encoder_bias, flat.decoder_bias)
-    } else {
+    let (encoder, decoder, encoder_bias, decoder_bias) = if flattened {
+        let mut flat = Flat::of(dictionary);
+        flat.uncentre();
         (
-            dictionary.encoder_bias.clone(),
-            dictionary.decoder_bias.concat(),
+            flat.encoder,
+            flat.decoder,
+            flat.encoder_bias,
+            flat.decoder_bias,
         )
-    };
-    let (encoder, decoder) = if means {
-        (flat.encoder, flat.decoder)
     } else {
-        (dictionary.encoder.concat(), dictionary.decoder.concat())
+        let (encoder_bias, decoder_bias) = biases_without_means(dictionary);
+        (
+            dictionary.encoder.concat(),
+            dictionary.decoder.concat(),
+            encoder_bias,
+            decoder_bias.concat(),
+        )
     };
     // The heads' biases are summed: the first has all of it.
     let mut biases = encoder_bias;
@@ -312,7 +314,7 @@ fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorDat
         float("b_D", &shape(&[d_model]), decoder_bias),
     ];
     for (hook, normalizer) in hook_points(dictionary).iter().zip(&dictionary.normalizer) {
-        let scale = if means { 1.0 } else { normalizer.scale };
+        let scale = if flattened { 1.0 } else { normalizer.scale };
         let norm = (d_model as f64).sqrt() / f64::from(scale);
         tensors.push(float(&format!("{NORM}.{hook}"), &[], vec![norm as f32]));
     }

@@ -95,3 +95,23 @@ pub(super) fn target(normalizer: &Normalizer) -> f32 {
         .sum();
     (f64::from(normalizer.scale) * (total + 1e-8).sqrt()) as f32
 }
+
+/// Biases after the means are folded in: with x' = (x − μ)·g, b ← b − Σ g·μ·W and c ← c + g·μ.
+pub(super) fn biases_without_means(dictionary: &Crosscoder) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let mut encoder_bias = dictionary.encoder_bias.clone();
+    let mut decoder_bias = dictionary.decoder_bias.clone();
+    for (model, normalizer) in dictionary.normalizer.iter().enumerate() {
+        let rows = dictionary.encoder[model].chunks_exact(dictionary.n_features);
+        for ((weights, mean), bias) in rows.zip(&normalizer.mean).zip(&mut decoder_bias[model]) {
+            let mean = mean * normalizer.scale;
+            if mean != 0.0 {
+                encoder_bias
+                    .iter_mut()
+                    .zip(weights)
+                    .for_each(|(bias, weight)| *bias -= mean * weight);
+                *bias += mean;
+            }
+        }
+    }
+    (encoder_bias, decoder_bias)
+}

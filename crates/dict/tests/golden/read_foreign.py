@@ -26,6 +26,31 @@ def crosscoder_learning(folder, x, clones):
     return f, cc.decode(f)
 
 
+def opd(folder, x, _clones):
+    """Not installable: the names HeterogeneousCrossCoder (commit 4a61088) loads, all and no other, and its forward pass."""
+    state = torch.load(folder / "model_final.pt", map_location="cpu", weights_only=True)
+    widths = state["activation_dims_tensor"].tolist()
+    names = ["encoder.projections.{}.weight", "decoder.projections.{}.weight", "decoder.projections.{}.bias"]
+    names += ["normalizer.mean_{}", "normalizer.std_{}", "normalizer.scale_{}"]
+    enc, dec, dec_bias, mean, std, scale = ([state.pop(name.format(i)) for i in range(len(widths))] for name in names)
+    shared = {"activation_dims_tensor", "code_normalization_id", "encoder.bias", "normalizer.target_rms"}
+    assert set(state) in (shared, shared | {"k", "threshold"}), sorted(state)
+    bias, size = state["encoder.bias"], len(state["encoder.bias"])
+    for i, width in enumerate(widths):
+        assert enc[i].shape == (size, width) and dec[i].shape == (width, size) and dec_bias[i].shape == (width,)
+        assert mean[i].shape == std[i].shape == (width,) and scale[i].shape == ()
+    assert state["code_normalization_id"].item() == 1 and state["code_normalization_id"].dtype == torch.long
+    if any(m.isnan().any() for m in mean):
+        mean, scale = [torch.zeros(width) for width in widths], [torch.ones(())] * len(widths)
+        undo = scale
+    else:
+        undo = [s + 1e-8 for s in scale]
+    f = torch.relu(sum(((x[:, i] - mean[i]) * scale[i]) @ enc[i].T for i in range(len(widths))) + bias)
+    if "threshold" in state:
+        f = f * (f * sum(w.norm(dim=0) for w in dec) > state["threshold"])
+    return f, torch.stack([(f @ dec[i].T + dec_bias[i]) / undo[i] + mean[i] for i in range(len(widths))], dim=1)
+
+
 def dfc(folder, x, clones):
     d = package("dfc", clones / "superkaiba+dfc_learning" / "dictionary_learning")("dictionary")
     name = json.loads((folder / "config.json").read_text())["trainer"]["dict_class"]
