@@ -207,7 +207,7 @@ pub(super) fn write(export: &mut Export) -> Result<()> {
     let d_model = export.common_width()?;
     let thresholds = head_thresholds(export)?;
     let dictionary = export.dictionary;
-    let mut tensors = tensors(export, d_model)?;
+    let mut tensors = tensors(dictionary, d_model);
     let act_fn = match (dictionary.rule, &thresholds) {
         (_, Some(_)) => "jumprelu",
         (Rule::L1 { .. }, None) => "relu",
@@ -270,8 +270,7 @@ fn head_thresholds(export: &Export) -> Result<Option<Vec<f32>>> {
     }
 }
 
-fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorData)>> {
-    let dictionary = export.dictionary;
+fn tensors(dictionary: &Crosscoder, d_model: usize) -> Vec<(String, TensorData)> {
     let (n, n_features) = (dictionary.n_models(), dictionary.n_features);
     let means = dictionary
         .normalizer
@@ -318,7 +317,7 @@ fn tensors(export: &mut Export, d_model: usize) -> Result<Vec<(String, TensorDat
         let norm = (d_model as f64).sqrt() / f64::from(scale);
         tensors.push(float(&format!("{NORM}.{hook}"), &[], vec![norm as f32]));
     }
-    Ok(tensors)
+    tensors
 }
 
 fn hook_points(dictionary: &Crosscoder) -> Vec<String> {
