@@ -81,7 +81,7 @@ impl Blocks {
 
     /// `other − self`, block by block.
     pub fn towards(&self, other: &Self) -> anyhow::Result<Self> {
-        self.zip(other, |from, to| to - from)
+        self.zip(other, |from, to| model::ops::subtract(to, from))
     }
 
     /// `−self`.

@@ -153,15 +153,10 @@ impl Expansion {
         resid: &Tensor,
         delta: &Tensor,
     ) -> Result<Tensor> {
-        let (tokens, width) = delta.dims2()?;
         let weight = &self.layers[layer].qkv[part];
-        let own = weight.dim(0)? / self.d_head;
-        let n = width / self.d_head;
         let scaled = resid.broadcast_mul(&self.layers[layer].gamma)?;
         let projected = model::ops::linear(&scaled, weight, None)?;
-        let apart = projected.reshape((tokens, own, 1, self.d_head))?;
-        let delta = delta.reshape((tokens, own, n / own, self.d_head))?;
-        delta.broadcast_mul(&apart)?.sum(3)?.reshape((tokens, n))
+        model::ops::head_dots(&projected, delta, self.d_head)
     }
 
     /// Gradients of query heads summed for the graph: as they are, or over those that share a key/value head.
@@ -173,11 +168,7 @@ impl Expansion {
         if part == 0 || !grouped {
             return Ok(delta);
         }
-        let tokens = delta.dim(0)?;
-        let apart = delta.reshape((tokens, self.n_kv_heads, (), self.d_head))?;
-        apart
-            .sum(2)?
-            .reshape((tokens, self.n_kv_heads * self.d_head))
+        model::ops::sum_heads(&delta, self.n_kv_heads, self.d_head)
     }
 
     /// Bytes that the turned output projections take.

@@ -15,7 +15,7 @@
 //!   [`estimate`]: what it takes
 //! - [`answers`], [`documents`], [`truncation`]: which answers are scored, and how much of them; [`pairs`]: what else can be
 //! - [`example`]: a sequence with its loss; [`loss`]: its value and gradient
-//! - [`method`]: the runs of each method; [`runs`]: them; [`attribute`]: the scores
+//! - [`method`]: the runs of each method; [`runs`]: them; [`attribute`], `pass`: the scores
 //! - [`blocks`], [`expand`]: what sources write; [`reads`]: gradients by what targets read; [`contract`]: both together,
 //!   `fast` in single precision
 //! - [`routes`]: information flow; [`exact`]: one edge patched; [`check`], [`agreement`], [`slope`]: the run
@@ -56,6 +56,7 @@ pub mod overlap;
 pub mod pairing;
 pub mod pairs;
 pub mod parts;
+mod pass;
 pub mod pooled;
 pub mod precision;
 pub mod reads;

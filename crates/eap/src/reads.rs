@@ -96,7 +96,7 @@ fn add(sum: &mut Option<Tensor>, more: &Tensor, weight: f64) -> Result<()> {
         (more * weight)?
     };
     *sum = Some(match sum.take() {
-        Some(before) => (before + more)?,
+        Some(before) => model::ops::add(&before, &more)?,
         None => more,
     });
     Ok(())
@@ -143,7 +143,8 @@ impl GradientTap for Reads<'_> {
             self.norms[layer].push(norm);
         }
         for (sum, delta) in self.attention[layer].iter_mut().zip(parts) {
-            add(sum, &delta.broadcast_mul(&heads.scale)?, self.weight)?;
+            let scaled = model::ops::scale_rows(&delta, &heads.scale)?;
+            add(sum, &scaled, self.weight)?;
         }
         Ok(())
     }

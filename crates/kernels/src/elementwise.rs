@@ -1,6 +1,6 @@
 //! Sums of activations.
 
-use crate::vector::vectorised;
+use crate::vector::{dot, vectorised};
 use rayon::prelude::*;
 
 /// Values handled by one task.
@@ -17,6 +17,62 @@ pub fn add(y: &mut [f32], x: &[f32]) {
                 }
             });
         });
+}
+
+/// y ← y − x.
+pub fn subtract(y: &mut [f32], x: &[f32]) {
+    y.par_chunks_mut(VALUES)
+        .zip(x.par_chunks(VALUES))
+        .for_each(|(y, x)| vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y -= x)));
+}
+
+/// Rows times a factor each: `y [rows, width]`, `scales [rows]`.
+pub fn scale_rows(y: &mut [f32], scales: &[f32]) {
+    let width = y.len() / scales.len().max(1);
+    y.par_chunks_mut((64 * width).max(1))
+        .zip(scales.par_chunks(64))
+        .for_each(|(rows, scales)| {
+            vectorised(|| {
+                for (row, scale) in rows.chunks_exact_mut(width).zip(scales) {
+                    row.iter_mut().for_each(|y| *y *= scale);
+                }
+            });
+        });
+}
+
+/// Dot products head by head: `a [tokens, own * d_head]`, `b [tokens, n * d_head]` → `[tokens, n]`; head h of b meets
+/// number h·own/n of a.
+pub fn head_dots(a: &[f32], b: &[f32], (own, n, d_head): (usize, usize, usize)) -> Vec<f32> {
+    let mut dots = vec![0.0; b.len() / d_head];
+    dots.par_chunks_mut(n)
+        .zip(a.par_chunks(own * d_head).zip(b.par_chunks(n * d_head)))
+        .with_min_len(16)
+        .for_each(|(dots, (a, b))| {
+            vectorised(|| {
+                for (head, (out, b)) in dots.iter_mut().zip(b.chunks_exact(d_head)).enumerate() {
+                    let a = &a[head / (n / own) * d_head..][..d_head];
+                    *out = dot(a, b);
+                }
+            });
+        });
+    dots
+}
+
+/// Sums over the heads that share one: `x [tokens, n * d_head]` → `[tokens, own * d_head]`.
+pub fn sum_heads(x: &[f32], (own, n, d_head): (usize, usize, usize)) -> Vec<f32> {
+    let mut sums = vec![0.0; x.len() / n * own];
+    sums.par_chunks_mut(own * d_head)
+        .zip(x.par_chunks(n * d_head))
+        .with_min_len(16)
+        .for_each(|(sums, x)| {
+            vectorised(|| {
+                for (head, x) in x.chunks_exact(d_head).enumerate() {
+                    let sum = &mut sums[head / (n / own) * d_head..][..d_head];
+                    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+                }
+            });
+        });
+    sums
 }
 
 /// Adds `bias [width]` to every row of `y [rows, width]`.
@@ -48,7 +104,7 @@ pub fn sum_rows(sums: &mut [f32], x: &[f32]) {
 /// Σ x², in f64 and in order of 1,024 values.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     x.chunks(1024)
-        .map(|part| f64::from(vectorised(|| crate::vector::dot(part, part))))
+        .map(|part| f64::from(vectorised(|| dot(part, part))))
         .sum()
 }
 
@@ -66,5 +122,23 @@ mod tests {
         sum_rows(&mut sums, &y);
         assert_eq!(sums, [26.0, 48.0]);
         assert_eq!(sum_of_squares(&y), 144.0 + 529.0 + 196.0 + 625.0);
+    }
+
+    #[test]
+    fn heads_are_summed_and_multiplied_with_the_one_they_share() {
+        // Two tokens, two heads of two numbers that share one.
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        assert_eq!(sum_heads(&x, (1, 2, 2)), [4.0, 6.0, 12.0, 14.0]);
+        let a = [1.0, 10.0, 2.0, 20.0];
+        assert_eq!(head_dots(&a, &x, (1, 2, 2)), [21.0, 43.0, 130.0, 174.0]);
+    }
+
+    #[test]
+    fn rows_are_scaled_and_subtracted() {
+        let mut y = [1.0, 2.0, 3.0, 4.0];
+        scale_rows(&mut y, &[2.0, -1.0]);
+        assert_eq!(y, [2.0, 4.0, -3.0, -4.0]);
+        subtract(&mut y, &[1.0; 4]);
+        assert_eq!(y, [1.0, 3.0, -4.0, -5.0]);
     }
 }

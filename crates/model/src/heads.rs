@@ -1,5 +1,6 @@
 //! Gradients of single heads, also where query heads share their keys and values.
 
+use crate::ops;
 use candle_core::{Result, Tensor};
 
 /// Gradients of the loss by what the projections of one block's attention wrote: before any norm per head and rotation.
@@ -36,7 +37,5 @@ pub(crate) fn repeated(x: &Tensor, n: usize) -> Result<Tensor> {
 /// Sums gradients over the query heads that share a key/value head: `[tokens, n_heads * d_head]` →
 /// `[tokens, n_kv_heads * d_head]`.
 pub(crate) fn shared(x: &Tensor, n_kv_heads: usize, d_head: usize) -> Result<Tensor> {
-    let tokens = x.dim(0)?;
-    let apart = x.reshape((tokens, n_kv_heads, (), d_head))?;
-    apart.sum(2)?.reshape((tokens, n_kv_heads * d_head))
+    ops::sum_heads(x, n_kv_heads, d_head)
 }

@@ -1,7 +1,7 @@
 //! Sparse products and updates against their definitions.
 
 use super::*;
-use crate::adam::adam;
+use crate::adam::{AdamStep, adam};
 use proptest::prelude::*;
 
 fn value(i: usize) -> f32 {

@@ -57,6 +57,65 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// a − b, of one shape.
+pub fn subtract(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let fast = on_slices([a, b], |[a, b]| {
+        let mut difference = a.to_vec();
+        kernels::elementwise::subtract(&mut difference, b);
+        difference
+    });
+    match fast {
+        Some(difference) => tensor(difference, a.dims(), a),
+        None => a - b,
+    }
+}
+
+/// Rows times a factor each: `x [rows, width]`, `scale [rows, 1]`.
+pub fn scale_rows(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    let fast = on_slices([x, scale], |[x, scale]| {
+        let mut y = x.to_vec();
+        kernels::elementwise::scale_rows(&mut y, scale);
+        y
+    });
+    match fast {
+        Some(y) => tensor(y, x.dims(), x),
+        None => x.broadcast_mul(scale),
+    }
+}
+
+/// Dot products head by head: `a [tokens, own * d_head]`, `b [tokens, n * d_head]` → `[tokens, n]`; n/own heads of b share
+/// one of a.
+pub fn head_dots(a: &Tensor, b: &Tensor, d_head: usize) -> Result<Tensor> {
+    let (tokens, own, n) = (b.dim(0)?, a.dim(1)? / d_head, b.dim(1)? / d_head);
+    let fast = on_slices([a, b], |[a, b]| {
+        kernels::elementwise::head_dots(a, b, (own, n, d_head))
+    });
+    if let Some(dots) = fast {
+        return tensor(dots, &[tokens, n], b);
+    }
+    let apart = a.reshape((tokens, own, 1, d_head))?;
+    let b = b.reshape((tokens, own, n / own, d_head))?;
+    b.broadcast_mul(&apart)?.sum(3)?.reshape((tokens, n))
+}
+
+/// Sums over the heads that share one: `x [tokens, n * d_head]` → `[tokens, own * d_head]`.
+pub fn sum_heads(x: &Tensor, own: usize, d_head: usize) -> Result<Tensor> {
+    let (tokens, n) = (x.dim(0)?, x.dim(1)? / d_head);
+    if n == own {
+        return Ok(x.clone());
+    }
+    let fast = on_slices([x], |[x]| {
+        kernels::elementwise::sum_heads(x, (own, n, d_head))
+    });
+    match fast {
+        Some(sums) => tensor(sums, &[tokens, own * d_head], x),
+        None => x
+            .reshape((tokens, own, (), d_head))?
+            .sum(2)?
+            .reshape((tokens, own * d_head)),
+    }
+}
+
 /// Σ x² in f64.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     match on_slices([x], |[x]| kernels::elementwise::sum_of_squares(x)) {
