@@ -4,10 +4,10 @@ use crate::documents::{self, Document, Reader};
 use crate::filter::Filter;
 use crate::models::Source;
 use crate::plan::Plan;
-use crate::{device, forward, models};
+use crate::{forward, models};
 use anyhow::{Context, ensure};
 use cli::{Labelled, Progress, Shard, Stopped};
-use model::{DType, Hook, Model};
+use model::{Hook, Names, Place};
 use serde::Serialize;
 use std::path::PathBuf;
 use store::{ActivationWriter, Dtype, Provenance, Spec};
@@ -53,11 +53,20 @@ pub struct Args {
     #[arg(long, value_name = "DTYPE", default_value = "bf16")]
     dtype: Dtype,
     /// What the models are computed in: f32, f16 or bf16
-    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = compute_dtype)]
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = ["f32", "f16", "bf16"], hide_possible_values = true)]
     compute: String,
-    /// Where the models are computed: cpu, cuda, cuda:1, metal
+    // The flags of `cli::Compute`, one by one: clap takes an optional group of flags that flattens another for absent.
+    /// Where models are computed: cpu, cuda, cuda:1, metal
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// How weights are kept in memory: stored (bf16 where the file holds that, which loses nothing) or int8 (a factor for each
+    /// row; on the CPU)
+    #[arg(long, default_value = "stored", value_parser = ["stored", "int8"], hide_possible_values = true)]
+    weights: String,
+    /// What linear layers multiply on the CPU: f32, bf16x3 (as accurate, where the machine has units for it) or bf16 (rounded,
+    /// summed in f32)
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16x3", "bf16"], hide_possible_values = true)]
+    precision: String,
     /// Which tokens become rows; all of them are read either way
     #[arg(long, value_enum, default_value_t = Keep::Text)]
     keep: Keep,
@@ -101,6 +110,8 @@ struct Settings<'a> {
     dtype: Dtype,
     compute: &'a str,
     device: &'a str,
+    weights: &'a str,
+    precision: &'a str,
     keep: Keep,
     max_tokens: Option<u64>,
     limit: Option<usize>,
@@ -112,15 +123,9 @@ struct Settings<'a> {
     batch_tokens: u32,
 }
 
-fn compute_dtype(name: &str) -> Result<String, String> {
-    match model::parse_dtype(name) {
-        Some(DType::F32 | DType::F16 | DType::BF16) => Ok(name.into()),
-        _ => Err("f32, f16 or bf16 is needed".into()),
-    }
-}
-
 /// Captures.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.place()?;
     let sources = models::open(&args.models)?;
     let hooks = models::hooks(&sources, &args.hooks)?;
     let plan = plan(args, &sources)?;
@@ -260,6 +265,8 @@ fn provenance(args: &Args, hooks: &[String]) -> anyhow::Result<Provenance> {
         dtype: args.dtype,
         compute: &args.compute,
         device: &args.device,
+        weights: &args.weights,
+        precision: &args.precision,
         keep: args.keep,
         max_tokens: args.max_tokens,
         limit: args.limit,
@@ -295,8 +302,8 @@ fn capture_model(
     if missing.is_empty() {
         return Ok(());
     }
-    let dtype = model::parse_dtype(&args.compute).context("an unknown --compute")?;
-    let model = Model::load(&source.path, &device::open(&args.device)?, dtype)?;
+    let place = args.place()?;
+    let model = place.load(&source.path, &place.open()?)?;
     let rows = |part: usize| writer.part_rows(part).len() as u64;
     let progress = Progress::start(&source.label, ours.clone().map(rows).sum(), "rows");
     let kept = ours.filter(|part| !missing.contains(part));
@@ -381,6 +388,17 @@ impl Args {
             plan.n_documents(),
             self.output.display()
         )
+    }
+
+    /// Where and how models are computed.
+    fn place(&self) -> anyhow::Result<Place> {
+        let names = Names {
+            device: &self.device,
+            dtype: &self.compute,
+            weights: &self.weights,
+            precision: &self.precision,
+        };
+        Place::named(names).map_err(|error| cli::Usage(error.to_string()).into())
     }
 
     /// Bytes of a number while it is computed with.

@@ -18,11 +18,10 @@
 //! - [`plan`] — which tokens become rows of which part
 //! - [`forward`] — a part of a model
 //! - [`estimate`] — `--dry-run`
-//! - [`check`], [`info`] — the other commands; [`device`] — devices by name
+//! - [`check`], [`info`] — the other commands
 
 pub mod acts;
 pub mod check;
-pub mod device;
 pub mod documents;
 pub mod estimate;
 pub mod filter;

@@ -23,6 +23,7 @@
 //!
 //! # Layout
 //! - [`args`] — [`Common`], [`Labelled`], [`Shard`], [`parse_list`], [`parse_count`]
+//! - [`compute`] — [`Compute`], where and how models are computed
 //! - [`signals`] — [`stop_requested`], [`Stopped`]
 //! - [`output`] — [`say`], [`data`]
 //! - [`progress`] — [`Progress`]
@@ -33,6 +34,7 @@
 //! A broken pipe is success: whoever reads has read enough.
 
 pub mod args;
+pub mod compute;
 pub mod help;
 pub mod output;
 pub mod progress;
@@ -40,6 +42,7 @@ pub mod settings;
 pub mod signals;
 
 pub use args::{Common, Labelled, Shard, parse_count, parse_list};
+pub use compute::Compute;
 pub use help::manual;
 pub use output::{data, say};
 pub use progress::Progress;

@@ -6,8 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -19,11 +17,7 @@ const SCORES: &str = "scores_bits";
 
 /// The finished batches of one table.
 #[derive(Debug)]
-pub struct Parts {
-    /// None when the output is a pipe: then nothing is kept.
-    folder: Option<PathBuf>,
-    provenance: Provenance,
-}
+pub struct Parts(store::Parts);
 
 /// Scores of a batch: a map per example, and the rows of its positions when they are kept apart.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,15 +31,12 @@ pub struct Part {
 impl Parts {
     /// The folder beside an output.
     pub fn beside(output: &Path, provenance: &Provenance) -> Self {
-        Self {
-            folder: folder(output),
-            provenance: provenance.clone(),
-        }
+        Self(store::Parts::beside(output, provenance))
     }
 
     /// Whether parts are kept at all.
     pub fn are_kept(&self) -> bool {
-        self.folder.is_some()
+        self.0.are_kept()
     }
 
     /// Whether a batch of `n` examples is finished.
@@ -59,7 +50,7 @@ impl Parts {
         let rows = self
             .path(set, batch, "parquet")
             .is_some_and(|path| path.exists());
-        made_from.as_ref() == Some(&self.provenance) && (rows || !with_positions)
+        made_from.as_ref() == Some(self.0.provenance()) && (rows || !with_positions)
     }
 
     /// The scores of a finished batch.
@@ -91,16 +82,13 @@ impl Parts {
 
     /// Keeps the scores of a batch.
     pub fn write(&self, set: usize, batch: usize, part: &Part) -> anyhow::Result<()> {
-        let (Some(folder), Some(path)) = (&self.folder, self.path(set, batch, "safetensors"))
-        else {
+        let Some(path) = self.0.new_path(&name(set, batch, "safetensors"))? else {
             return Ok(());
         };
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
         if !part.positions.is_empty()
             && let Some(path) = self.path(set, batch, "parquet")
         {
-            store::write_table(&path, &part.positions, &self.provenance)?;
+            store::write_table(&path, &part.positions, self.0.provenance())?;
         }
         let bits = part
             .maps
@@ -112,38 +100,22 @@ impl Parts {
             values: bits.collect(),
         };
         let tensors = [(SCORES.to_owned(), tensor)];
-        store::write_tensors(&path, &tensors, &BTreeMap::new(), &self.provenance)?;
+        store::write_tensors(&path, &tensors, &BTreeMap::new(), self.0.provenance())?;
         Ok(())
     }
 
     /// Removes the folder: the table stands.
     pub fn remove(&self) -> anyhow::Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        match fs::remove_dir_all(folder) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                Err(cause).with_context(|| format!("cannot remove {}", folder.display()))
-            }
-            _ => Ok(()),
-        }
+        Ok(self.0.remove()?)
     }
 
     fn path(&self, set: usize, batch: usize, extension: &str) -> Option<PathBuf> {
-        let name = format!("set-{set:02}-batch-{batch:06}.{extension}");
-        Some(self.folder.as_ref()?.join(name))
+        self.0.path(&name(set, batch, extension))
     }
 }
 
-/// `-` and what is there already but no plain file are written as they come.
-fn folder(output: &Path) -> Option<PathBuf> {
-    let special = fs::metadata(output).is_ok_and(|found| !found.is_file());
-    if output == Path::new("-") || special {
-        return None;
-    }
-    let mut name = output.as_os_str().to_owned();
-    name.push(".parts");
-    Some(name.into())
+fn name(set: usize, batch: usize, extension: &str) -> String {
+    format!("set-{set:02}-batch-{batch:06}.{extension}")
 }
 
 /// Whether a table of this very run, whatever its self-check said, is there.
@@ -163,6 +135,7 @@ pub fn stands(output: &Path, made_from: &Provenance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_part_comes_back_to_its_own_run_bit_for_bit() {

@@ -2,16 +2,17 @@
 
 use anyhow::{Result, ensure};
 use cli::{Progress, Stopped};
-use model::{Model, Tokenizer};
+use model::Tokenizer;
+use store::Parts;
 use store::tables::Sample;
+use tasks::Question;
 
-use crate::batches::{self, Answerer};
+use crate::batches::Answerer;
 use crate::harness::ask::{self, Asker, Batch};
 use crate::harness::open::Opened;
 use crate::harness::score::Plan;
 use crate::harness::units::{Unit, Writing};
-use crate::parts::Parts;
-use crate::questions::{self, Question};
+use crate::questions;
 use crate::run::Args;
 
 /// What is asked together.
@@ -47,7 +48,8 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
         .map(|task| Plan::of(&of_task(task)))
         .collect();
     let work = Work::new(args, opened, &units, writing)?;
-    let model = Model::load(&args.model.path, &args.device.open()?, args.dtype.0)?;
+    let place = args.place()?;
+    let model = place.load(&args.model.path, &place.open()?)?;
     let answerer = Answerer {
         label: &args.model.label,
         model: &model,
@@ -83,7 +85,7 @@ impl Work {
             !(questions.is_empty() && units.is_empty()),
             "cannot ask anything: shard {shard} has no document"
         );
-        let of_items = batches::plan(&questions, args.batch)
+        let of_items = tasks::question::batches(&questions, args.batch)
             .into_iter()
             .map(Job::Items);
         let of_tasks = ask::batches(&units, args.batch)
@@ -109,13 +111,14 @@ impl Work {
         let mut answers: Vec<((usize, u32), Sample)> = Vec::new();
         for (number, job) in self.jobs.iter().enumerate() {
             let places = self.places(job, askers.1);
-            let samples = if let Some(samples) = parts.read(number, places.len()) {
+            let part = format!("batch-{number:06}.parquet");
+            let samples = if let Some(samples) = parts.read(&part, places.len()) {
                 progress.skip(places.len() as u64);
                 samples
             } else {
                 stop_if_asked(number, self.jobs.len())?;
                 let samples = self.answer(job, askers)?;
-                parts.write(number, &samples)?;
+                parts.write(&part, &samples)?;
                 progress.advance(places.len() as u64);
                 samples
             };

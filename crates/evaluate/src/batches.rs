@@ -1,19 +1,11 @@
-//! In which order the questions are asked: prompts of like length together, so that little is padding.
+//! Batches of questions through the model.
 
 use anyhow::Result;
 use model::{Finish, Model, Sampling, Tokenizer};
 use store::tables::Sample;
-use tasks::grade;
+use tasks::{Question, grade};
 
 use crate::harness::until::{Writer, Written};
-use crate::questions::Question;
-
-/// Indices of the questions of each batch: by prompt length, then in order. Decided by the questions alone.
-pub fn plan(questions: &[Question], size: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..questions.len()).collect();
-    order.sort_by_key(|index| questions[*index].prompt_ids.len());
-    order.chunks(size).map(<[usize]>::to_vec).collect()
-}
 
 /// Who answers, and how.
 #[derive(Debug)]
@@ -70,37 +62,5 @@ impl Answerer<'_> {
             finish_reason: written.finish.as_str().to_owned(),
             ..Sample::default()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tasks::{Grader, Item};
-
-    fn question(length: usize) -> Question {
-        let item = Item {
-            id: length.to_string(),
-            task: "t".into(),
-            prompt: "?".into(),
-            target: "1".into(),
-            grader: Grader::Lab,
-            solution: None,
-            careful: None,
-            sloppy: None,
-        };
-        Question {
-            item,
-            sample: 0,
-            prompt: "?".into(),
-            prompt_ids: vec![0; length],
-        }
-    }
-
-    #[test]
-    fn like_lengths_share_a_batch_and_every_question_is_asked_once() {
-        let questions: Vec<_> = [3, 1, 2, 1, 3].map(question).into();
-        assert_eq!(plan(&questions, 2), [vec![1, 3], vec![2, 0], vec![4]]);
-        assert!(plan(&[], 2).is_empty());
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! - [`run`](mod@run) — the model answers; [`answers`] — batch by batch; [`questions`], [`batches`] — items; [`harness`] — tasks
-//!   of lm-evaluation-harness; [`parts`] — what a run that is stopped leaves behind; [`device`] — devices by name
+//!   of lm-evaluation-harness
 //! - [`results`] — the results JSON
 //! - [`grade`](mod@grade) — answers that exist are graded again; [`pairs`] — answers that are no table; [`verdicts`] — old and
 //!   new side by side
@@ -25,13 +25,11 @@ pub mod batches;
 pub mod changes;
 pub mod clusters;
 pub mod compare;
-pub mod device;
 pub mod grade;
 pub mod harness;
 pub mod import;
 pub mod pairing;
 pub mod pairs;
-pub mod parts;
 pub mod questions;
 pub mod results;
 pub mod run;

@@ -8,21 +8,19 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use cli::{Labelled, Shard};
-use model::{Sampling, Tokenizer};
+use model::{Names, Place, Sampling, Tokenizer};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use store::Provenance;
 use store::tables::Sample;
+use store::{Parts, Provenance};
 
 use crate::answers;
-use crate::device::{Place, Precision};
 use crate::harness::ask::Overrides;
 use crate::harness::export;
 use crate::harness::header::{self, Header};
 use crate::harness::open::{self, Opened, Sources};
 use crate::harness::preset::Preset;
 use crate::harness::units::Writing;
-use crate::parts::Parts;
 use crate::results::Results;
 
 /// Lets a model answer the questions of task files, and grades the answers
@@ -82,12 +80,12 @@ pub struct Args {
     /// Ask one of N contiguous ranges of the documents: I/N, I from 0
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
-    /// Where the model is computed: cpu, cuda, cuda:1, metal
-    #[arg(long, default_value = "cpu", value_parser = Place::parse)]
-    pub(crate) device: Place,
     /// Precision of the model's arithmetic: f32, f16, bf16
-    #[arg(long, default_value = "f32", value_parser = Precision::parse)]
-    pub(crate) dtype: Precision,
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "bf16"], hide_possible_values = true)]
+    pub(crate) dtype: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) compute: cli::Compute,
     /// What the lines of the .jsonl files are, where they are no items
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +136,7 @@ Example:
 /// Answers every question, or goes on where an earlier run was stopped.
 pub fn run(args: &Args) -> Result<()> {
     let (date, start) = (header::now(), Instant::now());
+    args.place()?;
     let opened = open::open(args.sources())?;
     args.check(&opened)?;
     let provenance = provenance(args, &opened)?;
@@ -164,7 +163,7 @@ pub fn run(args: &Args) -> Result<()> {
             overrides: &args.overrides(),
             limit: args.limit,
             batch: args.batch,
-            device: args.device.name(),
+            device: &args.compute.device,
             date,
             time: header::stamp(date),
             seconds: start.elapsed().as_secs_f64(),
@@ -173,7 +172,7 @@ pub fn run(args: &Args) -> Result<()> {
         let path = export::write(&opened, &samples, &header, directory)?;
         cli::say(&format!("{} written", path.display()));
     }
-    parts.remove()
+    Ok(parts.remove()?)
 }
 
 /// What the answers depend on: the settings, the model, the task files and their rows.
@@ -296,6 +295,17 @@ impl Args {
             );
         }
         Ok(())
+    }
+
+    /// Where and how the model is computed.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let names = Names {
+            device: &self.compute.device,
+            dtype: &self.dtype,
+            weights: &self.compute.weights,
+            precision: &self.compute.precision,
+        };
+        Place::named(names).map_err(|error| cli::Usage(error.to_string()).into())
     }
 
     /// Answers per item.

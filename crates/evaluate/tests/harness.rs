@@ -1,254 +1,18 @@
-//! Task files of lm-evaluation-harness: its own output reproduced, and runs on a tiny model with random weights.
+//! Task files of lm-evaluation-harness: runs on a tiny model with random weights.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+mod tiny;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
 
-use evaluate::harness::ask::Overrides;
-use evaluate::harness::export;
-use evaluate::harness::header::Header;
-use evaluate::harness::open::{self, Opened, Sources};
-use evaluate::harness::units::Writing;
-use model::config::Architecture;
-use model::{Config, Device, Model, Tokenizer};
-use serde_json::{Map, Value, json};
+use model::{Device, Model, Tokenizer};
+use serde_json::{Value, json};
+use store::read_table;
 use store::tables::Sample;
-use store::{Provenance, read_table};
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/lmeval")
-        .join(name)
-}
-
-/// A model that reads and writes single characters: the printable ones and the line end.
-fn model(to: &Path) {
-    let mut tokens: Vec<String> = ["<end>".to_owned(), "\n".to_owned()].into();
-    tokens.extend((b' '..=b'~').map(|byte| char::from(byte).to_string()));
-    let config = Config {
-        architecture: Architecture::Qwen2,
-        vocab: tokens.len(),
-        d_model: 16,
-        n_layers: 2,
-        n_heads: 2,
-        n_kv_heads: 1,
-        d_head: 8,
-        d_mlp: 32,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        max_positions: 512,
-        windows: vec![None; 2],
-        qkv_bias: true,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        tied: true,
-        form: model::config::Form::default(),
-    };
-    let vocab: Map<String, Value> = tokens
-        .iter()
-        .enumerate()
-        .map(|(id, token)| (token.clone(), json!(id)))
-        .collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false},
-        "decoder": {"type": "Fuse"},
-        "added_tokens": [{"id": 0, "content": "<end>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}],
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<end>"},
-    });
-    let weights = Model::random(config.clone(), 7, &Device::Cpu).unwrap();
-    fs::create_dir_all(to).unwrap();
-    fs::write(
-        to.join("model.safetensors"),
-        weights.serialized_weights().unwrap(),
-    )
-    .unwrap();
-    fs::write(
-        to.join("config.json"),
-        config.to_json(None, Some(0)).to_string(),
-    )
-    .unwrap();
-    fs::write(to.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let template = "{% for m in messages %}[{{m.role}}]{{m.content}}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
-    let settings = json!({"eos_token": "<end>", "chat_template": template});
-    fs::write(to.join("tokenizer_config.json"), settings.to_string()).unwrap();
-}
-
-/// The golden tasks, opened where their data lie.
-fn golden_tasks() -> Opened {
-    let files = [golden("tasks/my_gen.yaml"), golden("tasks/my_group.yaml")];
-    open::open(Sources {
-        tasks: &files,
-        include: &[],
-        data: &[golden("")],
-        preset: None,
-        n_fewshot: None,
-    })
-    .unwrap()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// Rows as a run leaves them, with the golden answers.
-fn golden_samples() -> Vec<Sample> {
-    let row = |task: &str, line: &Value, number: usize| Sample {
-        model: "dummy".into(),
-        arm: "none".into(),
-        task: task.into(),
-        doc_id: line["doc_id"].to_string(),
-        sample: number as u32,
-        finish_reason: "stop".into(),
-        ..Sample::default()
-    };
-    let mut samples = Vec::new();
-    for line in lines(&golden("samples_my_gen.jsonl")).iter().take(3) {
-        for (number, text) in line["resps"][0].as_array().unwrap().iter().enumerate() {
-            samples.push(Sample {
-                completion: text.as_str().unwrap().into(),
-                ..row("my_gen", line, number)
-            });
-        }
-    }
-    for line in &lines(&golden("samples_my_mc.jsonl")) {
-        let choice = |one: &Value| {
-            let logprob: f64 = one[0][0].as_str().unwrap().parse().unwrap();
-            json!({"text": "", "logprob": logprob, "greedy": one[0][1] == "True"})
-        };
-        let choices: Vec<Value> = line["resps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(choice)
-            .collect();
-        samples.push(Sample {
-            readings: Some(json!({"choices": choices}).to_string()),
-            ..row("my_mc", line, 0)
-        });
-    }
-    samples
-}
-
-/// The files written for the golden answers: results, and samples by task.
-fn written(folder: &Path) -> (String, Value, [String; 2]) {
-    model(&folder.join("m"));
-    let tokenizer = Tokenizer::load(&folder.join("m")).unwrap();
-    let provenance = Provenance::new("evaluate run", &()).unwrap();
-    let header = Header {
-        model: Path::new("m"),
-        writing: Writing {
-            tokenizer: &tokenizer,
-            chat: false,
-            multiturn: true,
-            system: None,
-        },
-        overrides: &Overrides::default(),
-        limit: None,
-        batch: 1,
-        device: "cpu",
-        date: Duration::from_secs(1_795_188_477),
-        time: "T".into(),
-        seconds: 5.5,
-        provenance: &provenance,
-    };
-    let path = export::write(
-        &golden_tasks(),
-        &golden_samples(),
-        &header,
-        &folder.join("out"),
-    )
-    .unwrap();
-    let text = fs::read_to_string(path).unwrap();
-    let samples = ["my_gen", "my_mc"].map(|task| {
-        fs::read_to_string(folder.join(format!("out/m/samples_{task}_T.jsonl"))).unwrap()
-    });
-    (text.clone(), serde_json::from_str(&text).unwrap(), samples)
-}
-
-#[test]
-fn samples_files_are_those_of_the_harness_byte_for_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_, _, samples) = written(folder.path());
-    for (task, text) in ["my_gen", "my_mc"].into_iter().zip(samples) {
-        let expected = fs::read_to_string(golden(&format!("samples_{task}.jsonl"))).unwrap();
-        for (line, expected) in text.lines().zip(expected.lines()) {
-            assert_eq!(line, expected);
-        }
-        assert_eq!(text, expected);
-    }
-}
-
-#[test]
-fn results_have_the_keys_the_figures_and_the_hashes_of_the_harness() {
-    let folder = tempfile::tempdir().unwrap();
-    let (text, found, _) = written(folder.path());
-    let expected: Value =
-        serde_json::from_str(&fs::read_to_string(golden("results.json")).unwrap()).unwrap();
-    let keys = |value: &Value| {
-        value
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    // Facts of the tokenizer, which the dummy model of the golden run has not, and our own key at the end.
-    let extra = [
-        "tokenizer_pad_token",
-        "tokenizer_eos_token",
-        "tokenizer_bos_token",
-        "eot_token_id",
-        "max_length",
-        "postscope",
-    ];
-    let own: Vec<String> = keys(&found)
-        .into_iter()
-        .filter(|key| !extra.contains(&key.as_str()))
-        .collect();
-    assert_eq!(own, keys(&expected));
-    for key in [
-        "results",
-        "groups",
-        "group_subtasks",
-        "versions",
-        "n-shot",
-        "higher_is_better",
-        "n-samples",
-        "git_hash",
-        "transformers_version",
-        "lm_eval_version",
-        "upper_git_hash",
-        "task_hashes",
-        "system_instruction",
-        "system_instruction_sha",
-        "fewshot_as_multiturn",
-        "chat_template",
-        "chat_template_sha",
-    ] {
-        assert_eq!(found[key].to_string(), expected[key].to_string(), "{key}");
-    }
-    assert_eq!(keys(&found["config"]), keys(&expected["config"]));
-    let mut configs = found["configs"].clone();
-    for task in ["my_gen", "my_mc"] {
-        let source = configs[task]["metadata"]["config_source"].as_str().unwrap();
-        assert!(source.ends_with(&format!("tasks/{task}.yaml")), "{source}");
-        configs[task]["metadata"]["config_source"] = format!("tasks/{task}.yaml").into();
-    }
-    assert_eq!(configs.to_string(), expected["configs"].to_string());
-    assert!(
-        text.starts_with("{\n  \"results\": {\n    \"my_gen\": {\n      \"name\": \"my_gen\","),
-        "{text}"
-    );
-}
+use tiny::{lines, model};
 
 /// A folder with a model, tasks and data.
 struct Folder(tempfile::TempDir);
@@ -442,6 +206,47 @@ fn shared_beginnings_give_the_likelihoods_of_whole_sequences() {
         .map(|p| f64::from(*p))
         .sum();
     assert!((line["byte_perplexity"][0].as_f64().unwrap() - expected).abs() < 1e-4);
+}
+
+#[test]
+fn weights_and_products_change_likelihoods_a_little() {
+    let folder = Folder::new();
+    let logprobs = |flags: &str, name: &str| -> Vec<f64> {
+        folder.well(&format!(
+            "run -q --model m=m --tasks mc.yaml {flags} -o {name}.parquet"
+        ));
+        let of = |sample: &Sample| -> Vec<f64> {
+            let readings: Value = serde_json::from_str(sample.readings.as_ref().unwrap()).unwrap();
+            let choices = readings["choices"].as_array().unwrap();
+            choices
+                .iter()
+                .map(|one| one["logprob"].as_f64().unwrap())
+                .collect()
+        };
+        let samples = folder.samples(&format!("{name}.parquet"));
+        samples.iter().flat_map(of).collect()
+    };
+    let exact = logprobs("", "a");
+    assert_eq!(exact, logprobs("--weights stored --precision f32", "b"));
+    for (flags, name) in [
+        ("--weights int8", "c"),
+        ("--precision bf16", "d"),
+        ("--dtype bf16", "e"),
+    ] {
+        let rounded = logprobs(flags, name);
+        let differences = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs());
+        let largest = differences.fold(0.0, f64::max);
+        assert!(largest > 0.0 && largest < 0.5, "{flags}: {largest}");
+    }
+    for flags in [
+        "--weights int8 --dtype bf16",
+        "--precision bf16 --dtype f16",
+    ] {
+        let output = folder.evaluate(&format!(
+            "run --model m=m --tasks mc.yaml {flags} -o f.parquet"
+        ));
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+    }
 }
 
 #[test]

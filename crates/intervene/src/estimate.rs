@@ -1,11 +1,11 @@
 //! `--dry-run`: which arms would be run, and what that takes.
 
 use crate::arms::Arm;
-use crate::questions::Question;
 use crate::settings::Args;
 use crate::target::Target;
 use model::Config;
 use std::path::Path;
+use tasks::Question;
 
 /// Answers, memory, then a line per arm.
 pub fn text(

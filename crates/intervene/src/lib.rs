@@ -14,15 +14,13 @@
 //! - [`edit`] — the arithmetic; [`tap`] — the same on its way through the forward pass, and the companions
 //! - [`arms`] — interventions and their controls; [`chosen`] — the strength that did best elsewhere
 //! - [`target`] — what must fit together
-//! - [`questions`] — prompts, batches and grading as in `evaluate run`; [`parts`] — what a stopped run leaves behind
-//! - [`summary`] — accuracies on stdout; [`estimate`] — `--dry-run`; [`device`] — devices by name
+//! - [`questions`] — prompts, batches and grading as in `evaluate run`
+//! - [`summary`] — accuracies on stdout; [`estimate`] — `--dry-run`
 
 pub mod arms;
 pub mod chosen;
-pub mod device;
 pub mod edit;
 pub mod estimate;
-pub mod parts;
 pub mod questions;
 pub mod run;
 pub mod runner;

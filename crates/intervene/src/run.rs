@@ -4,8 +4,7 @@ use crate::arms::{Arm, Operation, Plan, Reading, Set, sets};
 use crate::chosen;
 use crate::edit::Source;
 use crate::estimate;
-use crate::parts::Parts;
-use crate::questions::{self, Question};
+use crate::questions;
 use crate::runner::Runner;
 use crate::settings::{Args, Op, Origin};
 use crate::summary;
@@ -19,6 +18,7 @@ use store::tables::Selection;
 
 /// Runs every arm, or goes on where an earlier run was stopped.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.place()?;
     let operations = operations(args)?;
     let dictionary = Crosscoder::load(&args.dict)?;
     let target = open_target(args, &dictionary)?;
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let parts = Parts::open(&args.output, &provenance)?;
+    let parts = store::Parts::beside(&args.output, &provenance);
     let runner = Runner::load(args, &dictionary, &target, &arms)?;
     let samples = runner.all(&arms, &questions, &parts)?;
     store::write_table(&args.output, &samples, &provenance)?;
@@ -144,7 +144,11 @@ fn arms(
 }
 
 /// The questions of this shard.
-fn questions(args: &Args, items: &[tasks::Item], target: &Target) -> anyhow::Result<Vec<Question>> {
+fn questions(
+    args: &Args,
+    items: &[tasks::Item],
+    target: &Target,
+) -> anyhow::Result<Vec<tasks::Question>> {
     let shard = args.shard.unwrap_or_default();
     let items = &items[shard.range(items.len())];
     ensure!(

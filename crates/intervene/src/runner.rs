@@ -1,17 +1,16 @@
 //! Batches through the edited model, arm by arm.
 
 use crate::arms::Arm;
-use crate::device;
-use crate::parts::Parts;
-use crate::questions::{self, Question};
+use crate::questions;
 use crate::settings::Args;
 use crate::tap::{EditTap, Setting};
 use crate::target::Target;
-use anyhow::Context;
 use cli::{Progress, Stopped};
 use dict::Crosscoder;
-use model::{DType, Device, Model};
+use model::{Device, Model, Place};
+use store::Parts;
 use store::tables::Sample;
+use tasks::Question;
 
 /// The models with everything a batch needs.
 pub struct Runner<'a> {
@@ -31,9 +30,9 @@ impl<'a> Runner<'a> {
         target: &'a Target,
         arms: &[Arm],
     ) -> anyhow::Result<Self> {
-        let device = device::open(&args.device)?;
-        let dtype = model::parse_dtype(&args.dtype).context("an unknown --dtype")?;
-        let model = Model::load(&target.model.path, &device, dtype)?;
+        let place = args.place()?;
+        let device = place.open()?;
+        let model = place.load(&target.model.path, &device)?;
         let mut runner = Self {
             args,
             dictionary,
@@ -41,15 +40,15 @@ impl<'a> Runner<'a> {
             model,
             companions: vec![None; dictionary.n_models()],
         };
-        runner.load_companions(arms, &device, dtype)?;
+        runner.load_companions(arms, place, &device)?;
         Ok(runner)
     }
 
     fn load_companions(
         &mut self,
         arms: &[Arm],
+        place: Place,
         device: &Device,
-        dtype: DType,
     ) -> anyhow::Result<()> {
         let n_models = self.dictionary.n_models();
         for other in &self.target.companions {
@@ -57,7 +56,7 @@ impl<'a> Runner<'a> {
                 .iter()
                 .any(|arm| arm.edit.needs(n_models).contains(&other.slot))
             {
-                self.companions[other.slot] = Some(Model::load(&other.path, device, dtype)?);
+                self.companions[other.slot] = Some(place.load(&other.path, device)?);
             } else {
                 let path = other.path.display();
                 cli::say(&format!(
@@ -75,7 +74,7 @@ impl<'a> Runner<'a> {
         questions: &[Question],
         parts: &Parts,
     ) -> anyhow::Result<Vec<Sample>> {
-        let batches = questions::batches(questions, self.args.batch);
+        let batches = tasks::question::batches(questions, self.args.batch);
         let total = (arms.len() * questions.len()) as u64;
         let progress = Progress::start("intervene", total, "answers");
         let mut samples = Vec::new();
@@ -83,17 +82,15 @@ impl<'a> Runner<'a> {
             progress.note(&arm.name);
             let mut answers: Vec<Option<Sample>> = vec![None; questions.len()];
             for (place, batch) in batches.iter().enumerate() {
-                let kept = parts
-                    .read(number, place)
-                    .filter(|rows| rows.len() == batch.len());
-                let rows = if let Some(rows) = kept {
+                let part = format!("arm-{number:02}-batch-{place:05}.parquet");
+                let rows = if let Some(rows) = parts.read(&part, batch.len()) {
                     progress.skip(rows.len() as u64);
                     rows
                 } else {
                     stop_if_asked(number * batches.len() + place, arms.len() * batches.len())?;
                     let asked: Vec<&Question> = batch.iter().map(|&q| &questions[q]).collect();
                     let rows = self.batch(arm, &asked)?;
-                    parts.write(number, place, &rows)?;
+                    parts.write(&part, &rows)?;
                     progress.advance(rows.len() as u64);
                     rows
                 };
@@ -133,7 +130,7 @@ impl<'a> Runner<'a> {
         let named = (self.args.model.label.as_str(), arm.name.as_str());
         let answers = questions.iter().zip(&generated);
         answers
-            .map(|(question, generated)| question.answer(named, generated, tokenizer))
+            .map(|(question, generated)| questions::answer(question, named, generated, tokenizer))
             .collect()
     }
 }

@@ -4,7 +4,7 @@ use crate::arms::{Controls, Operation};
 use crate::tap::Positions;
 use anyhow::bail;
 use cli::{Labelled, Shard};
-use model::{DType, Sampling};
+use model::{Names, Place, Sampling};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -155,12 +155,12 @@ pub struct Args {
     /// Ask one of N contiguous ranges of the documents: I/N, I from 0
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
-    /// Where the models are computed: cpu, cuda, cuda:1, metal
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: String,
     /// Precision of the models' arithmetic: f32, f16, bf16
-    #[arg(long, default_value = "f32", value_parser = precision)]
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "bf16"], hide_possible_values = true)]
     pub(crate) dtype: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) compute: cli::Compute,
     /// Say which arms would be run on how many documents, and stop
     #[arg(long)]
     #[serde(skip)]
@@ -197,13 +197,6 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-fn precision(text: &str) -> Result<String, String> {
-    match model::parse_dtype(text) {
-        Some(DType::F32 | DType::F16 | DType::BF16) => Ok(text.to_owned()),
-        _ => Err("expected f32, f16 or bf16".to_owned()),
-    }
-}
-
 impl Args {
     /// The operations asked for; a flag that belongs to another is refused.
     pub fn operations(&self) -> anyhow::Result<Vec<Operation>> {
@@ -235,6 +228,17 @@ impl Args {
             bail!(cli::Usage("--op steer needs --strength".into()));
         }
         Ok(operations)
+    }
+
+    /// Where and how models are computed.
+    pub fn place(&self) -> anyhow::Result<Place> {
+        let names = Names {
+            device: &self.compute.device,
+            dtype: &self.dtype,
+            weights: &self.compute.weights,
+            precision: &self.compute.precision,
+        };
+        Place::named(names).map_err(|error| cli::Usage(error.to_string()).into())
     }
 
     /// How the next token is chosen.

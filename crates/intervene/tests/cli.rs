@@ -174,6 +174,10 @@ fn a_wrong_flag_and_flags_of_another_operation_are_usage_errors() {
     let more = [&DISABLE[..], &["--alpha", "2"]].concat();
     folder.refuses(2, &more, &["--alpha"]);
     folder.refuses(2, &["--model", "rl=rl", "--op", "steer"], &["--strength"]);
+    let more = [&DISABLE[..], &["--device", "abacus"]].concat();
+    folder.refuses(2, &more, &["abacus"]);
+    let more = [&DISABLE[..], &["--weights", "int8", "--dtype", "bf16"]].concat();
+    folder.refuses(2, &more, &["int8", "bf16"]);
     let more = [&DISABLE[..], &["--source", "joint"]].concat();
     folder.refuses(2, &more, &["--companion", "base, sft"]);
 }
@@ -315,6 +319,19 @@ fn companions_run_in_step_where_they_are_wanted() {
         "{}",
         stderr(&alone)
     );
+}
+
+#[test]
+fn weights_and_products_are_those_asked_for() {
+    let folder = Folder::new();
+    let texts = |more: &[&str]| -> Vec<String> {
+        let rows = folder.runs(&[&DISABLE[..], &["--temperature", "1"], more].concat());
+        rows.into_iter().map(|sample| sample.completion).collect()
+    };
+    let plain = texts(&[]);
+    assert_eq!(plain, texts(&["--weights", "stored", "--precision", "f32"]));
+    assert_ne!(plain, texts(&["--weights", "int8"]));
+    assert_ne!(plain, texts(&["--precision", "bf16"]));
 }
 
 #[test]

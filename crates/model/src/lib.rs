@@ -15,6 +15,7 @@
 //! - [`score`]: log-probabilities of given tokens; [`branch`]: of what may follow many contexts
 //! - [`loss`]: negative log-likelihood and its gradient; [`likelihood`]: without keeping logits
 //! - [`tokenizer`]: text to tokens and back; [`chat`]: chat templates
+//! - [`place`]: where and how models are computed, by name
 //! - [`hub`]: model directories by their name on the Hugging Face Hub
 //!
 //! Nothing here prints. Weights and activations are candle tensors, so the device is the caller's choice.
@@ -37,6 +38,7 @@ pub mod loss;
 mod norm;
 pub mod ops;
 pub mod pieces;
+pub mod place;
 pub mod queue;
 mod rotary;
 pub mod rules;
@@ -63,6 +65,7 @@ pub use hook::{Hook, Site, Target};
 pub use likelihood::Likelihood;
 pub use loss::nll;
 pub use pieces::HeadWeights;
+pub use place::{Names, Place};
 pub use rules::Rules;
 pub use score::Continuation;
 pub use storage::{Loading, Storage};

@@ -109,6 +109,26 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// A user's text as the model is given it, written out, and in tokens ([`Self::prompt_ids`]).
+    ///
+    /// # Errors
+    /// When the chat template fails, or there is no token at all.
+    pub fn prompt(&self, text: &str) -> Result<(String, Vec<u32>)> {
+        let ids = self.prompt_ids(text)?;
+        if ids.is_empty() {
+            return Err(Error::Argument("the prompt has no token".into()));
+        }
+        let message = Message {
+            role: "user".into(),
+            content: text.into(),
+        };
+        let written = match self.template {
+            Some(_) => self.chat(&[message], true)?,
+            None => text.to_owned(),
+        };
+        Ok((written, ids))
+    }
+
     /// What the model is given for a user's text: the chat template around it where there is one, else BOS and the text.
     pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>> {
         if self.template.is_none() {

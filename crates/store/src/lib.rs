@@ -12,6 +12,7 @@
 //! - [`activations`] — [`ActivationWriter`], [`ActivationStore`]
 //! - [`provenance`] — [`Provenance`]
 //! - [`expand()`](expand()): file, directory, glob or `-`
+//! - [`parts`] — [`Parts`], what an unfinished run leaves behind
 //! - [`atomic`] — [`write_atomic`]; [`input`] — [`open_input`], [`read_text`]
 //! - [`error`] — [`Error`]
 
@@ -22,6 +23,7 @@ pub mod error;
 pub mod expand;
 pub mod features;
 pub mod input;
+pub mod parts;
 pub mod provenance;
 pub mod schema;
 pub mod table;
@@ -41,6 +43,7 @@ pub use error::{Error, Result};
 pub use expand::expand;
 pub use features::{FeatureWriter, Features, FeaturesHeader, read_features, write_features};
 pub use input::{open_input, read_text};
+pub use parts::Parts;
 pub use provenance::{Input, Provenance};
 pub use schema::{Table, schema_text};
 pub use table::{

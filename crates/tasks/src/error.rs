@@ -30,6 +30,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Answers are matched by task and id, so no two items may share them.
+    #[error("cannot use {}: the item {name} is in the task files twice", path.display())]
+    Twice {
+        /// The file that holds it again.
+        path: PathBuf,
+        /// Task and id.
+        name: String,
+    },
     /// A task file is not one that can be used.
     #[error("cannot use {}: {cause}", path.display())]
     Task {

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`item`] — one question with its answer, as a line of a `.jsonl` file
+//! - [`question`] — items as a model is asked them, in batches
 //! - [`grade`](mod@grade) — from a completion to a verdict
 //! - [`ifeval`] — instructions whose keeping a program can check
 //! - [`thinking`] — reasoning apart from answers
@@ -21,8 +22,10 @@ pub mod harness;
 pub mod ifeval;
 pub mod item;
 pub mod lab;
+pub mod question;
 pub mod thinking;
 
 pub use error::{Error, Result};
 pub use grade::{Grader, Reading, Verdict, check_target, grade};
 pub use item::{Item, read_items, read_items_from, write_items};
+pub use question::{Question, Selection};

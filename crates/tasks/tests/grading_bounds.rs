@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tasks::grade::fuzz;
 use tasks::{Grader, grade, thinking};
 
 /// Longest time one verdict may take, on a machine that others use as well. It is a few milliseconds at most when idle.
@@ -333,5 +334,34 @@ fn long_and_deep_texts_end_in_time() {
         );
         timed(Grader::Gsm8k, &text, "12");
         timed(Grader::Mcq, &text, "B");
+    }
+}
+
+/// A hundred thousand strings of pieces of formulas through what the fuzz target runs, as many as fit in the time.
+#[test]
+fn what_the_fuzz_target_runs_ends_for_random_strings() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let (begin, enough) = (Instant::now(), Duration::from_secs(6));
+    let mut piece = |text: &mut String| match rng.random_range(0..8) {
+        0 => text.push(char::from(rng.random_range(b' '..=b'~'))),
+        1 => text.push('\n'),
+        _ => text.push_str(PIECES[rng.random_range(0..PIECES.len())]),
+    };
+    for n in 0..100_000_usize {
+        if begin.elapsed() > enough {
+            assert!(n > 2_000, "only {n} strings in {enough:?}");
+            break;
+        }
+        let mut text = String::new();
+        for _ in 0..n % 24 {
+            piece(&mut text);
+        }
+        let start = Instant::now();
+        fuzz(text.as_bytes());
+        assert!(
+            start.elapsed() < BOUND,
+            "{text:?} took {:?}",
+            start.elapsed()
+        );
     }
 }

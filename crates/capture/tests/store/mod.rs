@@ -111,6 +111,37 @@ fn id(character: char) -> u32 {
 }
 
 #[test]
+fn weights_and_products_change_the_rows_a_little() {
+    let folder = folder();
+    let rows = |name: &str, flags: &[&str]| {
+        folder.captures(&arguments(name, &[&["--dtype", "f32"], flags].concat()));
+        let store = ActivationStore::open(&folder.path(name)).unwrap();
+        let mut rows = Vec::new();
+        store
+            .read(0, "resid_post.1", 0..store.n_rows(), &mut rows)
+            .unwrap();
+        rows
+    };
+    let exact = rows("exact", &[]);
+    for (name, flags) in [
+        ("int8", ["--weights", "int8"]),
+        ("bf16", ["--precision", "bf16"]),
+    ] {
+        let rounded = rows(name, &flags);
+        let size: f32 = exact.iter().map(|x| x * x).sum();
+        let error: f32 = exact
+            .iter()
+            .zip(&rounded)
+            .map(|(a, b)| (a - b).powi(2))
+            .sum();
+        assert!(
+            error > 0.0 && error < 1e-3 * size,
+            "{name}: {error} of {size}"
+        );
+    }
+}
+
+#[test]
 fn equal_models_give_equal_rows_and_all_tokens_can_be_kept() {
     let folder = folder();
     let twins = ["--model", "twin=twin", "--keep", "all"];

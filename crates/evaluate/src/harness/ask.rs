@@ -6,10 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use store::tables::Sample;
 use tasks::harness::{OutputType, Request, Task};
+use tasks::question::stream;
 
 use super::judge::{self, Answer};
 use super::score::{self, Plan};
-use super::units::{self, Tokens, Unit, Writing, stream};
+use super::units::{self, Tokens, Unit, Writing};
 use super::until::Writer;
 
 /// What the user sets in place of what task files say.

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use model::{Message, Tokenizer};
-use sha2::{Digest, Sha256};
 use tasks::harness::{Request, Style, Task, Turn};
 
 /// How prompts are written: with the model's chat template or without.
@@ -57,12 +56,6 @@ impl Unit {
             Tokens::Sequences(all) => all.iter().map(|one| one.tokens.len()).max().unwrap_or(0),
         }
     }
-}
-
-/// The number of an answer's stream of random numbers: it depends on nothing but what is asked.
-pub fn stream(task: &str, document: &str, sample: u32) -> u64 {
-    let digest = Sha256::digest(format!("{task}\0{document}\0{sample}").as_bytes());
-    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
 /// The requests of a task's first `limit` documents, as texts.

@@ -106,6 +106,17 @@ pub fn check_target(grader: Grader, target: &str) -> Result<(), String> {
     ifeval::judge(&document, "any text").map(|_| ())
 }
 
+/// What the fuzz target runs: target and completion, a line each, graded in every way. Nothing may panic, hang, or take
+/// without bound; `tests/grading_bounds.rs` gives it strings drawn at random, cargo-fuzz those that reach further.
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (target, completion) = text.split_once('\n').unwrap_or(("12", &text));
+    for grader in [Grader::Math, Grader::Gsm8k, Grader::Mcq, Grader::Ifeval] {
+        grade(grader, completion, target);
+    }
+    grade(Grader::Math, &format!("\\boxed{{{completion}}}"), target);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,11 @@
 //! The kinds of instructions, one function each.
 
-use std::collections::BTreeSet;
-
-use regex::{Regex, RegexBuilder};
-use serde_json::{Map, Value};
-
+use super::arguments::{Arguments, Kept, at_least, keyword, list, matches, related, word};
+use super::layout::{
+    bullets, constrained, ends, first_word, has_title, highlights, is_json, number_paragraphs,
+    postscript, quoted, repeats, sections, two_responses,
+};
 use super::{language, sentences, words};
-
-type Arguments = Map<String, Value>;
-type Kept = Result<bool, String>;
 
 /// The names of all kinds, as data sets write them.
 pub const KINDS: [&str; 25] = [
@@ -85,62 +82,6 @@ pub(super) fn check(id: &str, arguments: &Arguments, text: &str) -> Kept {
     }
 }
 
-fn number(arguments: &Arguments, name: &str) -> Result<usize, String> {
-    let value = arguments.get(name).and_then(Value::as_f64);
-    let value = value.filter(|value| *value >= 0.0 && *value < 1e9);
-    value
-        .map(|value| value as usize)
-        .ok_or_else(|| format!("the argument {name} is missing or no number"))
-}
-
-fn word<'a>(arguments: &'a Arguments, name: &str) -> Result<&'a str, String> {
-    let value = arguments.get(name).and_then(Value::as_str);
-    value.ok_or_else(|| format!("the argument {name} is missing or no text"))
-}
-
-fn list<'a>(arguments: &'a Arguments, name: &str) -> Result<BTreeSet<&'a str>, String> {
-    let value = arguments.get(name).and_then(Value::as_array);
-    let value = value.ok_or_else(|| format!("the argument {name} is missing or no list"))?;
-    Ok(value.iter().filter_map(Value::as_str).collect())
-}
-
-/// `less than` or `at least` a number.
-fn related(arguments: &Arguments, count: usize, limit: &str, relation: &str) -> Kept {
-    let limit = number(arguments, limit)?;
-    match word(arguments, relation)? {
-        "less than" => Ok(count < limit),
-        "at least" => Ok(count >= limit),
-        other => Err(format!("the relation {other} is not known")),
-    }
-}
-
-fn at_least(arguments: &Arguments, name: &str, count: usize) -> Kept {
-    Ok(count >= number(arguments, name)?)
-}
-
-/// How often one of the patterns written here is found.
-fn matches(pattern: &str, text: &str) -> usize {
-    Regex::new(pattern)
-        .expect("the pattern is fixed")
-        .find_iter(text)
-        .count()
-}
-
-/// A keyword is a pattern, as in the reference; one that is none stands for itself.
-fn keyword(word: &str, whole: bool) -> Regex {
-    let pattern = |word: &str| {
-        if whole {
-            format!(r"\b(?:{word})\b")
-        } else {
-            word.to_owned()
-        }
-    };
-    let build = |pattern: &str| RegexBuilder::new(pattern).case_insensitive(true).build();
-    build(&pattern(word)).unwrap_or_else(|_| {
-        build(&pattern(&regex::escape(word))).expect("an escaped word is a pattern")
-    })
-}
-
 fn existence(arguments: &Arguments, text: &str) -> Kept {
     Ok(list(arguments, "keywords")?
         .iter()
@@ -180,141 +121,10 @@ fn is_english(text: &str) -> bool {
     language::detect(&text.to_lowercase()).is_none_or(|found| found == "en")
 }
 
-fn number_paragraphs(arguments: &Arguments, text: &str) -> Kept {
-    let divider = Regex::new(r"\s?\*\*\*\s?").expect("the pattern is fixed");
-    let paragraphs: Vec<&str> = divider.split(text).collect();
-    let last = paragraphs.len() - 1;
-    let empty = |at: usize| paragraphs[at].trim().is_empty();
-    if (1..last).any(empty) {
-        return Ok(false);
-    }
-    let outside = usize::from(empty(0)) + usize::from(last > 0 && empty(last));
-    Ok(paragraphs.len() - outside == number(arguments, "num_paragraphs")?)
-}
-
-fn first_word(arguments: &Arguments, text: &str) -> Kept {
-    let paragraphs: Vec<&str> = text.split("\n\n").collect();
-    let count = paragraphs
-        .iter()
-        .filter(|paragraph| !paragraph.trim().is_empty())
-        .count();
-    let nth = number(arguments, "nth_paragraph")?;
-    if nth == 0 || nth > count {
-        return Ok(false);
-    }
-    let Some(first) = paragraphs[nth - 1].split_whitespace().next() else {
-        return Ok(false);
-    };
-    let first = first.trim_start_matches('\'').trim_start_matches('"');
-    let first: String = first
-        .chars()
-        .take_while(|c| !".,?!'\"".contains(*c))
-        .collect();
-    let wanted = word(arguments, "first_word")?.to_lowercase();
-    Ok(count == number(arguments, "num_paragraphs")? && first.to_lowercase() == wanted)
-}
-
-fn postscript(arguments: &Arguments, text: &str) -> Kept {
-    let marker = word(arguments, "postscript_marker")?.trim();
-    let pattern = match marker {
-        "P.P.S" => r"p\.\s?p\.\s?s".to_owned(),
-        "P.S." => r"p\.\s?s\.".to_owned(),
-        other => other.to_lowercase(),
-    };
-    Ok(keyword(&pattern, false).is_match(&text.to_lowercase()))
-}
-
-fn bullets(arguments: &Arguments, text: &str) -> Kept {
-    let count = matches(r"(?m)^\s*\*[^\*].*$", text) + matches(r"(?m)^\s*-.*$", text);
-    Ok(count == number(arguments, "num_bullets")?)
-}
-
-fn constrained(text: &str) -> bool {
-    [
-        "My answer is yes.",
-        "My answer is no.",
-        "My answer is maybe.",
-    ]
-    .iter()
-    .any(|answer| text.contains(answer))
-}
-
-fn highlights(arguments: &Arguments, text: &str) -> Kept {
-    let marked = |pattern: &str| {
-        let pattern = Regex::new(pattern).expect("the pattern is fixed");
-        let some = |found: &regex::Match| !found.as_str().trim_matches('*').trim().is_empty();
-        pattern.find_iter(text).filter(some).count()
-    };
-    at_least(
-        arguments,
-        "num_highlights",
-        marked(r"\*[^\n\*]*\*") + marked(r"\*\*[^\n\*]*\*\*"),
-    )
-}
-
-fn sections(arguments: &Arguments, text: &str) -> Kept {
-    let splitter = word(arguments, "section_spliter")?.trim();
-    let build = |splitter: &str| Regex::new(&format!(r"\s?(?:{splitter})\s?\d+\s?"));
-    let pattern = build(splitter).or_else(|_| build(&regex::escape(splitter)));
-    let pattern = pattern.map_err(|error| error.to_string())?;
-    at_least(arguments, "num_sections", pattern.find_iter(text).count())
-}
-
-fn is_json(text: &str) -> bool {
-    let mut text = text.trim();
-    for fence in ["```json", "```Json", "```JSON", "```"] {
-        text = text.strip_prefix(fence).unwrap_or(text);
-    }
-    let text = text.strip_suffix("```").unwrap_or(text).trim();
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-fn has_title(text: &str) -> bool {
-    let pattern = Regex::new(r"<<[^\n]+>>").expect("the pattern is fixed");
-    pattern.find_iter(text).any(|title| {
-        !title
-            .as_str()
-            .trim_start_matches('<')
-            .trim_end_matches('>')
-            .trim()
-            .is_empty()
-    })
-}
-
-fn two_responses(text: &str) -> bool {
-    let parts: Vec<&str> = text.split("******").map(str::trim).collect();
-    let last = parts.len() - 1;
-    let hole = parts
-        .iter()
-        .enumerate()
-        .any(|(at, part)| part.is_empty() && at != 0 && at != last);
-    let responses: Vec<&&str> = parts.iter().filter(|part| !part.is_empty()).collect();
-    !hole && responses.len() == 2 && responses[0] != responses[1]
-}
-
-fn repeats(arguments: &Arguments, text: &str) -> Kept {
-    let prompt = word(arguments, "prompt_to_repeat")?.trim().to_lowercase();
-    Ok(text.trim().to_lowercase().starts_with(&prompt))
-}
-
-fn ends(arguments: &Arguments, text: &str) -> Kept {
-    let phrase = word(arguments, "end_phrase")?.trim().to_lowercase();
-    Ok(text
-        .trim()
-        .trim_matches('"')
-        .to_lowercase()
-        .ends_with(&phrase))
-}
-
-fn quoted(text: &str) -> bool {
-    let text = text.trim();
-    text.len() > 1 && text.starts_with('"') && text.ends_with('"')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Map, Value, json};
 
     /// Instruction, arguments, a text that keeps it, one that does not.
     #[expect(clippy::too_many_lines, reason = "a table")]

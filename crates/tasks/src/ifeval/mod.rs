@@ -3,8 +3,10 @@
 //! Rules are those of the reference implementation. Two things it takes from Python libraries are rules of our own here:
 //! where sentences end ([`sentences`]) and which language a text is in ([`language`]).
 
+mod arguments;
 mod checks;
 pub mod language;
+mod layout;
 pub mod sentences;
 mod words;
 

@@ -56,6 +56,7 @@ pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
     if let Some(said) = after_verb(sentence) {
         return sentence_answer(said);
     }
+    let sentence = without_aside(sentence);
     let formulas = formula::all(sentence);
     match formulas.as_slice() {
         [] => {}
@@ -73,6 +74,20 @@ pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
     number::last(cut)
         .or_else(|| number::last(sentence))
         .unwrap_or(sentence)
+}
+
+/// A sentence up to an aside in brackets: `18 (see eq. 3)`.
+fn without_aside(sentence: &str) -> &str {
+    const BEGINS: [&str; 12] = [
+        "see ", "which ", "since ", "because ", "as ", "from ", "using ", "by ", "not ",
+        "rounded ", "the ", "i.e",
+    ];
+    let asides = sentence.match_indices(" (").filter(|(at, open)| {
+        let inner = &sentence[at + open.len()..];
+        *at > 0 && BEGINS.iter().any(|begin| inner.starts_with(begin))
+    });
+    let end = asides.map(|(at, _)| at).next();
+    &sentence[..end.unwrap_or(sentence.len())]
 }
 
 /// A sentence up to its first reason or aside.
@@ -118,6 +133,8 @@ mod tests {
             ("Answer:\n\n5", "5"),
             ("The answers are $1$ and $2$.", "$1$ and $2$"),
             ("答案是 5。", "5"),
+            ("The answer is 18 (see eq. 3).", "18"),
+            ("The answer is 2 (x + 1).", "2 (x + 1)"),
         ] {
             let found = after_phrase(text).map(sentence_answer);
             assert_eq!(

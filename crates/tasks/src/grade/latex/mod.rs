@@ -12,6 +12,7 @@ mod exact;
 mod lex;
 mod matrix;
 mod node;
+mod notation;
 mod parse;
 mod relation;
 mod scalar;
@@ -57,7 +58,8 @@ pub(super) fn same(target: &str, answer: &str) -> bool {
     if digits_in_base(target).is_some_and(|digits| digits == answer) {
         return true;
     }
-    formulas(target, answer)
+    notation::same(target, answer)
+        || formulas(&notation::rewritten(target), &notation::rewritten(answer))
 }
 
 /// Whether a text can be read as an answer: a formula, a quantity, or nothing but words.
