@@ -59,7 +59,8 @@ fn a_text_is_the_same_whoever_ends_beside_it() {
         let model = load(name);
         let (mut prompts, mut n) = (prompts(shared), 90);
         if let Some(limit) = model.config.position_limit().filter(|limit| *limit < 200) {
-            (n, _) = (limit - 40, prompts.retain(|prompt| prompt.len() <= 40));
+            n = limit - 40;
+            prompts.retain(|prompt| prompt.len() <= 40);
         }
         let (streams, sampling, stops) = settings(&prompts, n);
         let together = model
