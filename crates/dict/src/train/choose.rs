@@ -1,5 +1,6 @@
 //! Which features of a batch are kept: the encoder's product, searched as the rule says.
 
+use super::parameters::rank_weights;
 use super::part::Part;
 use super::settings::{Precision, Schedule};
 use super::trainer::Trainer;
@@ -60,6 +61,24 @@ impl Trainer {
             dead: dead.and_then(|(search, done)| done.then(|| search.codes(|_, _| true))),
             n_codes,
         }
+    }
+
+    /// Factors of the rank values, one set for each code: `w_k`, or `‖d_k^m‖` of every model for decoupled codes.
+    fn rank_weights(&self, norms: &[f32]) -> Vec<Vec<f32>> {
+        let n_models = self.layout.models.len();
+        let normalization = &self.settings.code_normalization;
+        if !normalization.is_decoupled() {
+            return vec![rank_weights(normalization, norms, n_models)];
+        }
+        let of = |model: usize| {
+            norms
+                .iter()
+                .skip(model)
+                .step_by(n_models)
+                .copied()
+                .collect()
+        };
+        (0..n_models).map(of).collect()
     }
 
     /// Codes under one set of rank weights, and the smallest rank value where the batch was ranked.

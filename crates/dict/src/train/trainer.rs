@@ -4,7 +4,7 @@ use super::aux::{Revival, revive};
 use super::backward::{Backward, Gradients, Room};
 use super::choose::Chosen;
 use super::forward::{self, Forward, Loss};
-use super::parameters::{Layout, Parameters, geometric_median, rank_weights};
+use super::parameters::{Layout, Parameters, geometric_median};
 use super::part::Part;
 use super::partition::Partition;
 use super::penalty::{Charge, Jump};
@@ -291,24 +291,6 @@ impl Trainer {
             self.parameters.decoder_bias = geometric_median(&self.scratch.x, &self.layout);
         }
         n_rows
-    }
-
-    /// Factors of the rank values, one set for each code: `w_k`, or `‖d_k^m‖` of every model for decoupled codes.
-    pub(super) fn rank_weights(&self, norms: &[f32]) -> Vec<Vec<f32>> {
-        let n_models = self.layout.models.len();
-        let normalization = &self.settings.code_normalization;
-        if !normalization.is_decoupled() {
-            return vec![rank_weights(normalization, norms, n_models)];
-        }
-        let of = |model: usize| {
-            norms
-                .iter()
-                .skip(model)
-                .step_by(n_models)
-                .copied()
-                .collect()
-        };
-        (0..n_models).map(of).collect()
     }
 
     /// Moving averages of the smallest rank values kept: the thresholds of inference.
