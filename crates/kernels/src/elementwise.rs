@@ -34,7 +34,9 @@ pub fn scale_rows(y: &mut [f32], scales: &[f32]) {
         .for_each(|(rows, scales)| {
             vectorised(|| {
                 for (row, scale) in rows.chunks_exact_mut(width).zip(scales) {
-                    row.iter_mut().for_each(|y| *y *= scale);
+                    for y in row.iter_mut() {
+                        *y *= scale;
+                    }
                 }
             });
         });
