@@ -362,7 +362,7 @@ mod tests {
             let mut twin = vec![f32::NAN; positions * d_out];
             Expand { out: &mut twin, narrow: &narrow, stride: n * d_in, weight: &weight[..d_in * d_out], shape: (d_in, d_out) }
                 .with_simd(pulp::Scalar::new());
-            crate::edges::finish(&mut twin, 0, heads);
+            finish(&mut twin, 0, heads);
             for (place, y) in out.iter().enumerate() {
                 let (head, position, column) = (place / d_out / positions, place / d_out % positions, place % d_out);
                 let sum: f32 = (0..d_in)
