@@ -2,8 +2,8 @@
 //!
 //! Disabling and amplifying add `Σ_{k∈G} σ_k·(α−1)·f_k·d_k^m / scale_m`, which leaves what the crosscoder does not explain as
 //! it is: decoding with the changed code and adding the old reconstruction error back gives the same row. Steering adds
-//! `Σ_{k∈G} σ_k·c·d_k^m / scale_m` whatever the activations are. The sign σ_k is 1, or −1 for a feature that training lowered:
-//! α = 0 then doubles it and α = 2 takes it out. The division undoes the normalisation of the dictionary's input.
+//! `Σ_{k∈G} σ_k·c·d_k^m / scale_m` whatever the activations are. The sign `σ_k` is 1, or −1 for a feature that training
+//! lowered: α = 0 then doubles it and α = 2 takes it out. The division undoes the normalisation of the dictionary's input.
 
 use dict::{CodeNormalization, Crosscoder, Readout, Rule, Selection};
 use rand::{Rng, SeedableRng};
@@ -97,7 +97,9 @@ impl Edit {
     pub fn signed(mut self, signs: &[f32]) -> Self {
         let width = self.width();
         for (row, sign) in self.directions.chunks_exact_mut(width).zip(signs) {
-            row.iter_mut().for_each(|value| *value *= sign);
+            for value in row {
+                *value *= sign;
+            }
         }
         self
     }

@@ -156,6 +156,10 @@ impl TorchFile {
     fn bytes(&self, name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
         let fault = |cause: &str| invalid(&self.path, format!("tensor `{name}` {cause}"));
         let n = span(tensor).ok_or_else(|| fault("reaches beyond its storage"))?;
+        if n == 0 {
+            // Where nothing begins may lie anywhere.
+            return Ok(Vec::new());
+        }
         let size = tensor.storage.scalar.size();
         let storage = self.storage(tensor)?;
         if storage.len() < tensor.storage.n.saturating_mul(size) {
