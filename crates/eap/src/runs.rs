@@ -134,6 +134,18 @@ pub struct Wanted {
     pub corrupted: bool,
 }
 
+impl Wanted {
+    /// Rows whose trace is kept, of `n` clean sequences and the corrupted ones below them, if they run at all.
+    fn rows(self, n: usize, corrupted: bool) -> Option<Range<usize>> {
+        match (self.clean, self.corrupted && corrupted) {
+            (true, true) => Some(0..2 * n),
+            (true, false) => Some(0..n),
+            (false, true) => Some(n..2 * n),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Tokens of a batch below which passes begin at the first position: a pass costs as much as some tens of them.
 const WORTHWHILE: usize = 32;
 
@@ -170,18 +182,12 @@ impl Run {
         let mut recorder = recorder(setting.graph);
         let last = Hook::new(Site::ResidPost, setting.graph.n_layers - 1);
         recorder.hooks.push(last);
-        let kept = match (wanted.clean, wanted.corrupted && corrupted) {
-            (true, true) => Some(0..2 * n),
-            (true, false) => Some(0..n),
-            (false, true) => Some(n..2 * n),
-            (false, false) => None,
-        };
-        let trace = match &kept {
-            Some(kept) => Some(model.trace_rows(&batch, kept.clone(), shown, &mut recorder)?),
-            None => {
-                model.forward_behind(shown, &batch, last, &mut recorder)?;
-                None
-            }
+        let kept = wanted.rows(n, corrupted);
+        let trace = if let Some(kept) = &kept {
+            Some(model.trace_rows(&batch, kept.clone(), shown, &mut recorder)?)
+        } else {
+            model.forward_behind(shown, &batch, last, &mut recorder)?;
+            None
         };
         let part = |rows: Range<usize>| -> anyhow::Result<Option<Trace>> {
             let trace = trace.as_ref().zip(kept.as_ref());
