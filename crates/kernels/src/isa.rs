@@ -11,8 +11,7 @@ pub enum Isa {
     Avx512,
     /// The same with the dot products of `bf16` pairs.
     Avx512Bf16,
-    /// The same with AMX-BF16 tiles. No kernel uses them yet: one would be another `linear::unit::Unit`, chosen in
-    /// `linear::dispatch`, and would be the first for which `bf16x3` beats `f32`.
+    /// The same with AMX-BF16 tiles, which the system grants to this process.
     Amx,
 }
 
@@ -31,19 +30,16 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("fma");
-    match (avx512, is_x86_feature_detected!("avx512bf16"), amx()) {
+    match (
+        avx512,
+        is_x86_feature_detected!("avx512bf16"),
+        crate::linear::tiled::amx::granted(),
+    ) {
         (false, _, _) => Isa::Portable,
         (true, false, _) => Isa::Avx512,
         (true, true, false) => Isa::Avx512Bf16,
         (true, true, true) => Isa::Amx,
     }
-}
-
-/// AMX-BF16 and AMX-TILE: bits 22 and 24 of EDX in leaf 7. (Their macro is not stable.)
-#[cfg(target_arch = "x86_64")]
-fn amx() -> bool {
-    let edx = std::arch::x86_64::__cpuid_count(7, 0).edx;
-    edx & (1 << 22) != 0 && edx & (1 << 24) != 0
 }
 
 #[cfg(not(target_arch = "x86_64"))]

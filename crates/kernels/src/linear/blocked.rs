@@ -5,62 +5,17 @@
 //! once whatever the number of tokens.
 
 use super::pack::{Side, Source};
+use super::shared::{Shared, finish};
 use super::stored::Stored;
 use super::unit::{Aligned, PANEL, TILE, Unit};
 use super::{Layer, Matrix, Outputs};
 use rayon::prelude::*;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Columns of a result that one task writes.
 const COLUMNS: usize = 64;
 /// Rows of activations that pass over the packed panels together: with them they fit the second-level cache.
 const ROWS: usize = 96;
-
-/// A result that several tasks write, each its own columns.
-#[derive(Debug, Clone, Copy)]
-struct Shared<'a> {
-    data: *mut f32,
-    width: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-#[expect(
-    unsafe_code,
-    reason = "tasks write interleaved columns, which slices cannot say"
-)]
-// SAFETY: tasks get disjoint columns, so no value is reached from two threads.
-unsafe impl Sync for Shared<'_> {}
-#[expect(unsafe_code, reason = "as above")]
-// SAFETY: as above.
-unsafe impl Send for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    fn new(y: &'a mut [f32], width: usize) -> Self {
-        Self {
-            data: y.as_mut_ptr(),
-            width,
-            borrowed: PhantomData,
-        }
-    }
-
-    /// Part of a row.
-    ///
-    /// # Safety
-    /// The part lies inside the result, and no other part that is alive overlaps it.
-    #[expect(unsafe_code, reason = "as above")]
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the caller promises that parts do not overlap"
-    )]
-    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let start = self.data.add(row * self.width + columns.start);
-            std::slice::from_raw_parts_mut(start, columns.len())
-        }
-    }
-}
 
 /// Columns of the result of one layer.
 #[derive(Debug, Clone)]
@@ -366,20 +321,7 @@ impl<U: Unit> Block<'_, U> {
             }
             if along.end == self.width {
                 let scales = source.scales.filter(|_| source.side == Side::Rows);
-                self.finish(y, &columns, scales);
-            }
-        }
-    }
-
-    fn finish(&self, y: &mut [f32], columns: &Range<usize>, scales: Option<&[f32]>) {
-        if let Some(scales) = scales {
-            for (y, scale) in y.iter_mut().zip(&scales[columns.clone()]) {
-                *y *= scale;
-            }
-        }
-        if let Some(bias) = self.bias {
-            for (y, bias) in y.iter_mut().zip(&bias[columns.clone()]) {
-                *y += bias;
+                finish(y, &columns, scales, self.bias);
             }
         }
     }

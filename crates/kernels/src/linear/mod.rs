@@ -7,18 +7,23 @@
 //! # One order of summation
 //! Every value of the result is the sum over chunks of the contraction, in order, of `unit::Unit::LANES` partial sums
 //! each, folded in halves. The order depends on neither the other rows, nor their number, nor the threads: a token's
-//! activation has the same bits alone and in any batch, while it is a prompt and while it is decoded.
+//! activation has the same bits alone and in any batch, while it is a prompt and while it is decoded. Tiles have an order
+//! of their own, of which the same is true.
 //!
 //! # Layout
 //! - `unit`: what an instruction set must offer, and the portable form of it: the twin of the others
 //! - `avx512`, `avx512_bf16`: the same with AVX-512 and its `bf16` dot products; the `unsafe` code
 //! - `pack`: weights into the panels that units read
 //! - `blocked`: loops and tasks around them
+//! - `tiled`: the same for machines with matrix tiles, with factors of one or two `bf16` parts
+//! - `shared`: a result that several tasks write
 
 mod blocked;
 pub mod int8;
 mod pack;
+mod shared;
 mod stored;
+pub(crate) mod tiled;
 pub(crate) mod unit;
 
 #[cfg(target_arch = "x86_64")]
@@ -138,6 +143,15 @@ fn dispatch(
 ) {
     #[cfg(target_arch = "x86_64")]
     {
+        match (precision, tiled::amx::Amx::new()) {
+            (Precision::Bf16, Some(unit)) => {
+                return tiled::run::<_, 1>(unit, ys, (x, width), layers, side);
+            }
+            (Precision::Bf16x3, Some(unit)) => {
+                return tiled::run::<_, 2>(unit, ys, (x, width), layers, side);
+            }
+            _ => {}
+        }
         if let (Precision::Bf16, Some(unit)) = (precision, avx512_bf16::Bf16Pairs::new()) {
             return blocked::run(unit, ys, (x, width), layers, side);
         }

@@ -18,6 +18,9 @@ use std::arch::x86_64::{
 
 /// A number of a weight.
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
+    /// Whether a `bf16` holds every value as it is.
+    const FITS_BF16: bool;
+
     /// Its value; the factor of an integer's row not counted.
     fn value(self) -> f32;
 
@@ -41,6 +44,8 @@ pub(crate) trait Stored: Copy + Send + Sync + 'static {
 }
 
 impl Stored for f32 {
+    const FITS_BF16: bool = false;
+
     #[inline(always)]
     fn value(self) -> f32 {
         self
@@ -55,6 +60,8 @@ impl Stored for f32 {
 }
 
 impl Stored for bf16 {
+    const FITS_BF16: bool = true;
+
     #[inline(always)]
     fn value(self) -> f32 {
         self.to_f32()
@@ -79,6 +86,8 @@ impl Stored for bf16 {
 }
 
 impl Stored for i8 {
+    const FITS_BF16: bool = true;
+
     #[inline(always)]
     fn value(self) -> f32 {
         f32::from(self)

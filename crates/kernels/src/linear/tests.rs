@@ -5,7 +5,7 @@ use super::unit::Portable;
 use super::*;
 use proptest::prelude::*;
 
-fn values(n: usize, seed: u32) -> Vec<f32> {
+pub(super) fn values(n: usize, seed: u32) -> Vec<f32> {
     let mixed = |i: u32| {
         (i ^ (i >> 13))
             .wrapping_mul(2_654_435_761)
@@ -41,7 +41,7 @@ impl Forms {
 }
 
 /// The weight's values, whatever it is stored as.
-fn plain(weight: Matrix<'_>, columns: usize) -> Vec<f32> {
+pub(super) fn plain(weight: Matrix<'_>, columns: usize) -> Vec<f32> {
     match weight {
         Matrix::F32(values) => values.to_vec(),
         Matrix::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
@@ -54,7 +54,12 @@ fn plain(weight: Matrix<'_>, columns: usize) -> Vec<f32> {
 }
 
 /// The definition, in f64: `(product, sum of absolute products)`, the second to measure errors by.
-fn wanted(x: &[f32], w: &[f32], (d_in, d_out): (usize, usize), side: Side) -> Vec<(f64, f64)> {
+pub(super) fn wanted(
+    x: &[f32],
+    w: &[f32],
+    (d_in, d_out): (usize, usize),
+    side: Side,
+) -> Vec<(f64, f64)> {
     let (width, outputs) = if side == Side::Rows {
         (d_in, d_out)
     } else {
@@ -119,7 +124,11 @@ fn by_twin(x: &[f32], (d_in, d_out): (usize, usize), weight: Matrix<'_>, side: S
     y
 }
 
-fn close(ours: &[f32], wanted: &[(f64, f64)], relative: f64) -> Result<(), TestCaseError> {
+pub(super) fn close(
+    ours: &[f32],
+    wanted: &[(f64, f64)],
+    relative: f64,
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(ours.len(), wanted.len());
     for (ours, (exact, size)) in ours.iter().zip(wanted) {
         prop_assert!(
@@ -132,7 +141,7 @@ fn close(ours: &[f32], wanted: &[(f64, f64)], relative: f64) -> Result<(), TestC
     Ok(())
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
@@ -152,7 +161,7 @@ proptest! {
                 close(&ours, &wanted(&x, &plain(weight, d_in), (d_in, d_out), side), 1e-6)?;
                 prop_assert_eq!(bits(&ours), bits(&by_twin(&x, (d_in, d_out), weight, side)));
                 let three = by(Precision::Bf16x3, &x, (d_in, d_out), weight, side);
-                close(&three, &wanted(&x, &plain(weight, d_in), (d_in, d_out), side), 3e-5)?;
+                close(&three, &wanted(&x, &plain(weight, d_in), (d_in, d_out), side), tiled::tests::TWO_PARTS)?;
                 let rough = by(Precision::Bf16, &x, (d_in, d_out), weight, side);
                 close(&rough, &wanted(&x, &plain(weight, d_in), (d_in, d_out), side), 8.1e-3)?;
             }
