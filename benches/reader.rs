@@ -151,7 +151,7 @@ fn trained(options: &Options, x: &[&[f32]]) -> Trainer {
     };
     let mut trainer = Trainer::new(settings, subject);
     for _ in 0..3 {
-        trainer.step(x);
+        trainer.step(x).expect("kernels compute");
     }
     trainer
 }
@@ -165,12 +165,12 @@ fn encode(directory: &Path, options: &Options) -> anyhow::Result<(f64, f64)> {
     let mut times: Vec<f64> = (0..5)
         .map(|_| {
             let start = Instant::now();
-            trainer.loss(&x);
+            trainer.loss(&x).expect("kernels compute");
             start.elapsed().as_secs_f64()
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    let dictionary: Crosscoder = trainer.into_crosscoder();
+    let dictionary: Crosscoder = trainer.into_crosscoder()?;
     let (start, mut found) = (Instant::now(), 0);
     crosscode::encode::encode(
         &dictionary,

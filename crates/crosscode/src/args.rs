@@ -77,13 +77,9 @@ pub struct Args {
     /// Tokens of each document that the models read at most [default: what they can]
     #[arg(long, value_name = "N", requires = "from_models")]
     pub max_tokens: Option<usize>,
-    /// Where the models of --from-models are computed: cpu, cuda, cuda:1, metal (the dictionary is always trained on the CPU)
-    #[arg(
-        long,
-        default_value = "cpu",
-        value_name = "NAME",
-        requires = "from_models"
-    )]
+    /// Where dictionaries, and the models of --from-models, are computed: cpu, cuda, cuda:1, metal; or `plain`, the tensors
+    /// of a GPU on the CPU (slow, to compare)
+    #[arg(long, default_value = "cpu", value_name = "NAME")]
     pub device: String,
     /// Table of the steps [default: beside the dictionary, `.curve.parquet`]
     #[arg(long, value_name = "FILE")]

@@ -30,25 +30,26 @@ impl Checkpoint {
     }
 
     /// Writes the state.
-    pub fn save(&self, trainer: &Trainer, curve: &Curve, position: Position) -> anyhow::Result<()> {
+    pub fn save(
+        &self,
+        trainer: &mut Trainer,
+        curve: &Curve,
+        position: Position,
+    ) -> anyhow::Result<()> {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let mut tensors = trainer.state();
         let numbers = [
             ("reader", position.to_numbers()),
             ("curve", curve.to_numbers()),
         ];
-        tensors.extend(numbers.map(|(name, values)| {
+        let numbers = numbers.map(|(name, values)| {
             let shape = vec![values.len()];
             (name.to_owned(), TensorData::I64 { shape, values })
-        }));
-        Ok(write_tensors(
-            path,
-            &tensors,
-            &BTreeMap::new(),
-            &self.provenance,
-        )?)
+        });
+        let write =
+            |tensors: &[_]| write_tensors(path, tensors, &BTreeMap::new(), &self.provenance);
+        Ok(trainer.with_state(numbers.into(), write)??)
     }
 
     /// Takes up a state left by the same run; returns the place of reading, or `None` when there is no state.

@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! - [`train`], [`encode`], [`eval`], [`import`], [`export`]: the subcommands; [`formats`]: other programs' formats
-//! - [`device`]: where models are computed; [`filter`]: the flags that leave rows out; [`partition`]: which features belong to which models
+//! - [`device`]: where models and dictionaries are computed; [`filter`]: the flags that leave rows out; [`partition`]: which features belong to which models
 //! - [`args`], [`preset`], [`plan`]: what a training run is told, and what that means
 //! - [`source`]: stores, or models that compute activations as they are needed; [`sample`]: what is decided beforehand
 //! - [`reader`]: shuffled batches; [`checkpoint`]: how a run continues; [`curve`]: what it did

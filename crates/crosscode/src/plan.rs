@@ -1,6 +1,7 @@
 //! What a training run was told, resolved: every default named, so that a rerun can be compared with it.
 
 use crate::args::{Args, CodeNormName, DistanceName, NormalizeName, PrecisionName, RuleName};
+use crate::device;
 use crate::partition::blocks;
 use crate::preset::{Preset, Recipe};
 use crate::source::Source;
@@ -30,7 +31,7 @@ pub struct Plan {
     pub normalize: NormalizeName,
     /// Tokens of a document that the models read at most; `None`: what they can.
     pub max_tokens: Option<usize>,
-    /// Where models are computed.
+    /// Where dictionaries and models are computed.
     pub device: String,
     /// Everything the trainer is told.
     pub settings: Settings,
@@ -133,6 +134,12 @@ fn check(settings: &Settings, args: &Args, k: u64) -> anyhow::Result<()> {
     let usage = |message: String| Err(cli::Usage(message).into());
     if settings.n_features == 0 || k == 0 {
         return usage("--features and --k must be at least 1".into());
+    }
+    if settings.precision == Precision::Bf16 && !device::has_kernels(&args.device) {
+        return usage(format!(
+            "--precision bf16 is for the CPU's kernels, --device {} multiplies in f32",
+            args.device
+        ));
     }
     let most = settings.k_start.unwrap_or(0).max(k as usize);
     if settings.rule.k().is_some() && most > settings.n_features {

@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::checkpoint::Checkpoint;
 use crate::curve::{Curve, models_path, words};
+use crate::device;
 use crate::done;
 use crate::plan::{Job, Plan, jobs};
 use crate::reader::{Order, Position, Reader};
@@ -17,6 +18,8 @@ use store::Provenance;
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    // A device that is not there is found out before anything is read.
+    device::open_or_plain(&args.device)?;
     let source = Arc::new(source(args)?);
     let mut left = Vec::new();
     for job in jobs(args, &source)? {
@@ -74,7 +77,7 @@ fn source(args: &Args) -> anyhow::Result<Source> {
         &models,
         args.hook.as_deref(),
         reading,
-        &crate::device::open(&args.device)?,
+        &device::open_or_plain(&args.device)?,
     )?)))
 }
 
@@ -133,7 +136,7 @@ fn save_or_stop(runs: &mut [Run], reader: &Reader, finished: bool) -> anyhow::Re
         let done = run.trainer.steps_done();
         if stop || done.is_multiple_of(run.checkpoint_every) {
             run.checkpoint
-                .save(&run.trainer, &run.curve, run.position)?;
+                .save(&mut run.trainer, &run.curve, run.position)?;
         }
     }
     if stop && !finished {
@@ -182,7 +185,7 @@ impl Run {
             hook: source.hook().to_owned(),
             tokenizer_digest: source.tokenizer_digest().to_owned(),
         };
-        let mut trainer = Trainer::new(plan.settings, subject);
+        let mut trainer = device::trainer(&plan.device, plan.settings, subject)?;
         let mut curve = Curve::new(source.labels(), steps, args.timed);
         let checkpoint = Checkpoint::beside(&output, &provenance);
         let resumed = checkpoint.resume(&mut trainer, &mut curve)?;
@@ -203,7 +206,7 @@ impl Run {
 
     /// One step; a loss that is no number ends the run.
     fn step(&mut self, x: &[&[f32]]) -> anyhow::Result<String> {
-        let report = self.trainer.step(x);
+        let report = self.trainer.step(x)?;
         anyhow::ensure!(
             report.loss.is_finite(),
             "cannot train: the loss of step {} is {}; lower --lr",
@@ -225,7 +228,7 @@ impl Run {
             cli::say(&format!("{}: {last}", self.output.display()));
         }
         self.trainer
-            .into_crosscoder()
+            .into_crosscoder()?
             .save(&self.output, &self.provenance)?;
         self.checkpoint.remove();
         Ok(())

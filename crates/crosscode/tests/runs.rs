@@ -149,7 +149,11 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
 
 #[test]
 fn a_run_killed_again_and_again_ends_in_the_same_bytes() {
-    let line = TRAIN.replace("64k", "100k");
+    killed_again_and_again(&TRAIN.replace("64k", "100k"));
+    killed_again_and_again(&format!("{} --device plain", TRAIN.replace("64k", "20k")));
+}
+
+fn killed_again_and_again(line: &str) {
     let (directory, _) = workplace(3000);
     let at = directory.path();
     succeed(at, &format!("{line} -o straight.safetensors"));

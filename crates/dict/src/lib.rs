@@ -33,5 +33,6 @@ pub use foreign::import_crosscoder_learning;
 pub use normalizer::{Moments, Normalizer};
 pub use rule::{CodeNormalization, Rule, Selection};
 pub use train::{
-    Block, Distance, PUBLISHED_STEPS, Penalty, Precision, Settings, StepReport, Subject, Trainer,
+    Block, DeviceError, Distance, PUBLISHED_STEPS, Penalty, Precision, Settings, StepReport,
+    Subject, Trainer,
 };

@@ -72,7 +72,7 @@ pub use storage::{Loading, Storage};
 pub use tap::{GradientTap, Recorder, Tap};
 pub use tokenizer::Tokenizer;
 pub use transformer::{Model, Trace};
-pub use weights::{open_device, parse_dtype};
+pub use weights::parse_dtype;
 
 pub use kernels::Precision;
 

@@ -21,17 +21,6 @@ pub fn parse_dtype(name: &str) -> Option<DType> {
     }
 }
 
-/// Opens `cpu`, `cuda`, `cuda:1`, `metal`, …; `None` for what is no name of a device.
-pub fn open_device(name: &str) -> Option<candle_core::Result<Device>> {
-    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-    match (kind, index.parse().ok()?) {
-        ("cpu", 0) => Some(Ok(Device::Cpu)),
-        ("cuda", index) => Some(Device::new_cuda(index)),
-        ("metal", index) => Some(Device::new_metal(index)),
-        _ => None,
-    }
-}
-
 impl Model {
     /// Loads a Hugging Face directory, or a Hub name ([`hub::directory`]); weights of any floating dtype are computed in
     /// `dtype`.

@@ -132,6 +132,25 @@ impl TensorFile {
         Ok(values)
     }
 
+    /// Values of a tensor of 16 bits without a sign, row-major.
+    pub fn u16(&self, name: &str) -> Result<Vec<u16>> {
+        let info = self.info(name)?;
+        if info.dtype != Format::U16 {
+            return Err(self.wrong_format(name, info.dtype, "16 bits without a sign"));
+        }
+        let values = self.data(info).as_chunks().0;
+        Ok(values.iter().map(|b| u16::from_le_bytes(*b)).collect())
+    }
+
+    /// Values of a tensor of bytes, row-major.
+    pub fn u8(&self, name: &str) -> Result<Vec<u8>> {
+        let info = self.info(name)?;
+        if info.dtype != Format::U8 {
+            return Err(self.wrong_format(name, info.dtype, "bytes"));
+        }
+        Ok(self.data(info).to_vec())
+    }
+
     /// What was packed beside the provenance, and every other metadata key of a foreign file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata

@@ -47,6 +47,20 @@ pub enum TensorData {
         /// Values.
         values: Vec<i64>,
     },
+    /// 16 bits without a sign.
+    U16 {
+        /// Dimensions, outermost first.
+        shape: Vec<usize>,
+        /// Values.
+        values: Vec<u16>,
+    },
+    /// Bytes.
+    U8 {
+        /// Dimensions, outermost first.
+        shape: Vec<usize>,
+        /// Values.
+        values: Vec<u8>,
+    },
 }
 
 impl TensorData {
@@ -66,7 +80,9 @@ impl TensorData {
             Self::F32 { shape, .. }
             | Self::Bf16 { shape, .. }
             | Self::F16 { shape, .. }
-            | Self::I64 { shape, .. } => shape,
+            | Self::I64 { shape, .. }
+            | Self::U16 { shape, .. }
+            | Self::U8 { shape, .. } => shape,
         }
     }
 
@@ -76,6 +92,8 @@ impl TensorData {
                 values.len()
             }
             Self::I64 { values, .. } => values.len(),
+            Self::U16 { values, .. } => values.len(),
+            Self::U8 { values, .. } => values.len(),
         }
     }
 
@@ -86,6 +104,8 @@ impl TensorData {
             Self::Bf16 { .. } => (format_name(Dtype::Bf16), 2),
             Self::F16 { .. } => (format_name(Dtype::F16), 2),
             Self::I64 { .. } => ("I64", 8),
+            Self::U16 { .. } => ("U16", 2),
+            Self::U8 { .. } => ("U8", 1),
         }
     }
 
@@ -105,6 +125,10 @@ impl TensorData {
             Self::I64 { values, .. } => values
                 .iter()
                 .try_for_each(|value| out.write_all(&value.to_le_bytes())),
+            Self::U16 { values, .. } => values
+                .iter()
+                .try_for_each(|value| out.write_all(&value.to_le_bytes())),
+            Self::U8 { values, .. } => out.write_all(values),
         }
     }
 }

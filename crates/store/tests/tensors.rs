@@ -50,6 +50,20 @@ fn tensors() -> Vec<(String, TensorData)> {
             },
         ),
         (
+            "high".into(),
+            TensorData::U16 {
+                shape: vec![3],
+                values: vec![0, 1, u16::MAX],
+            },
+        ),
+        (
+            "low".into(),
+            TensorData::U8 {
+                shape: vec![2],
+                values: vec![7, u8::MAX],
+            },
+        ),
+        (
             "nothing".into(),
             TensorData::F32 {
                 shape: vec![0, 4],
@@ -95,6 +109,9 @@ fn tensors_come_back_rounded_as_they_were_stored() {
         }
     }
     assert_eq!(file.i64("steps").unwrap(), [i64::MIN, 7]);
+    assert_eq!(file.u16("high").unwrap(), [0, 1, u16::MAX]);
+    assert_eq!(file.u8("low").unwrap(), [7, u8::MAX]);
+    assert!(file.u16("low").is_err() && file.u8("high").is_err());
     assert_eq!(file.f32("nothing").unwrap(), [0.0; 0]);
     assert_eq!(file.f32("scalar").unwrap(), [4.0]);
     assert_eq!(file.metadata(), &metadata());

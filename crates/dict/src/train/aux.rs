@@ -22,16 +22,14 @@ pub(super) struct Revival {
     pub(super) value: f64,
     /// Dead features with their gradients.
     pub(super) part: Part,
-    /// ∂L/∂r̂ `[n_rows, d_total]`.
-    pub(super) output: Vec<f32>,
 }
 
 /// Reconstructs the residual from dead features; `None` when nothing is left to reconstruct.
 ///
-/// `residual [n_rows, d_total]` is x̂ − x of the living features.
+/// `residual [n_rows, d_total]` is x̂ − x of the living features, and ∂L/∂r̂ afterwards.
 pub(super) fn revive(
     codes: Codes,
-    residual: &[f32],
+    residual: &mut [f32],
     (decoder, layout): (&[f32], &Layout),
     coefficient: f32,
 ) -> Option<Revival> {
@@ -42,9 +40,8 @@ pub(super) fn revive(
     let d_total = layout.d_total;
     let scale = f64::from(coefficient) / total;
     let mut part = Part::new(codes, 0..d_total);
-    let mut output = residual.to_vec();
     let Part { codes, through, .. } = &mut part;
-    let tasks = output
+    let tasks = residual
         .par_chunks_mut(ROWS * d_total)
         .zip(cut(through, &codes.starts, ROWS));
     let squares: Vec<f64> = tasks
@@ -74,9 +71,5 @@ pub(super) fn revive(
         })
         .collect();
     let value = scale * squares.iter().sum::<f64>();
-    Some(Revival {
-        value,
-        part,
-        output,
-    })
+    Some(Revival { value, part })
 }

@@ -6,40 +6,25 @@
 //! ∂L/∂d_k^m = Σ_rows f·g^m + ∂L/∂w_k · ∂w_k/∂d_k^m     ∂L/∂W_k = Σ_rows df·x     ∂L/∂b_k = Σ_rows df
 //! ```
 //!
-//! Which features were kept is held constant, as everywhere in the literature. The sums walk the entries feature by feature
-//! and the batch panel by panel; rows of features that did not fire are never touched.
+//! Which features were kept is held constant, as everywhere in the literature. The gradients of encoder and decoder are
+//! never held as matrices: [`Gradients`] knows what they are summed from, and the kernels sum them where they are needed,
+//! row by row. Rows of features that did not fire are never touched.
 
 use super::forward::{column_sums, is_dense};
 use super::parameters::{Layout, Parameters};
 use super::part::{Columns, Part};
 use super::partition::Partition;
+use super::sources::{Rows, Tied};
 use crate::rule::CodeNormalization;
 use kernels::matmul_tn;
-use kernels::sparse::{Panels, Sparse, gather};
-
-/// Gradients of all parameters; rows of features that are not touched mean nothing.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Gradients {
-    /// `[n_features, d_total]`.
-    pub(super) encoder: Panels,
-    /// `[n_features, d_total]`.
-    pub(super) decoder: Panels,
-    /// `[n_features]`.
-    pub(super) encoder_bias: Vec<f32>,
-    /// `[d_total]`.
-    pub(super) decoder_bias: Vec<f32>,
-    /// `[n_features]`; empty without thresholds.
-    pub(super) thresholds: Vec<f32>,
-    /// Features with a gradient `[n_features]`.
-    pub(super) touched: Vec<bool>,
-    /// ‖gradient‖₂ over all parameters.
-    pub(super) norm: f64,
-}
+use kernels::sparse::{Gradient, Source, Sparse, Term};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// What the gradients are computed from.
 #[derive(Clone, Copy)]
 pub(super) struct Backward<'a> {
-    pub(super) parameters: &'a Parameters,
+    pub(super) n_features: usize,
     pub(super) layout: &'a Layout,
     pub(super) partition: Partition<'a>,
     /// Normalised activations `[n_rows, d_total]`.
@@ -57,203 +42,216 @@ pub(super) struct Backward<'a> {
 /// Dead features that reconstruct a residual, and the gradient of their reconstruction `[n_rows, d_total]`.
 pub(super) type Revival<'a> = Option<(&'a Part, &'a [f32])>;
 
-/// Panels kept from step to step.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Room {
-    x: Panels,
-    output: Panels,
+/// Gradients of all parameters; those of encoder and decoder are summed when they are asked for.
+pub(super) struct Gradients<'a> {
+    layout: &'a Layout,
+    encoder: Vec<Sum<'a>>,
+    decoder: Vec<Sum<'a>>,
+    /// Factor of the decoder's own rows in its gradient `[n_features, n_models]`; empty without a penalty on their norms.
+    pulls: Vec<f32>,
+    /// Whether a mask holds a model's part of a row at 0 `[n_features, n_models]`; empty without masks.
+    outside: Vec<bool>,
+    /// How often a decoder row's square counts: a tied one is one row for all models. `None`: once.
+    share: Option<Vec<f32>>,
+    /// `[n_features]`.
+    pub(super) encoder_bias: Vec<f32>,
+    /// `[d_total]`.
+    pub(super) decoder_bias: Vec<f32>,
+    /// `[n_features]`; empty without thresholds.
+    pub(super) thresholds: Vec<f32>,
+    /// Features with a gradient `[n_features]`.
+    pub(super) touched: Vec<bool>,
 }
 
-impl Backward<'_> {
-    /// Gradients of everything.
-    pub(super) fn run(
-        &self,
-        parts: &[Part],
-        revival: Revival<'_>,
-        room: &mut Room,
-        out: &mut Gradients,
-    ) {
-        let n_features = self.parameters.encoder_bias.len();
-        out.begin(
-            n_features,
-            self.layout.d_total,
-            parts.iter().chain(revival.map(|(part, _)| part)),
-        );
-        let square = if is_dense(parts, n_features) && revival.is_none() {
-            self.dense(&parts[0], out);
-            None
-        } else {
-            self.sparse(parts, revival, room, out)
-        };
-        let sums = column_sums(
-            self.output,
-            self.layout.d_total,
-            self.n_outputs * self.layout.d_total,
-        );
-        out.decoder_bias = sums.into_iter().map(|sum| sum as f32).collect();
-        let changed = self.add_norm_gradients(out) | self.constrain(out);
-        out.norm = out.total(square.filter(|_| !changed), self.partition, self.layout);
-    }
+/// entriesᵀ·source.
+struct Sum<'a> {
+    columns: Arc<Columns>,
+    values: fn(&Columns) -> &[f32],
+    source: Box<dyn Source + 'a>,
+}
 
-    /// Sums over entries; Σ of squares of both matrices where it is known.
-    fn sparse(
-        &self,
-        parts: &[Part],
-        revival: Revival<'_>,
-        room: &mut Room,
-        out: &mut Gradients,
-    ) -> Option<f64> {
-        let (n_rows, d_total) = (self.x.len() / self.layout.d_total, self.layout.d_total);
-        room.x.fill(self.x, n_rows, d_total, d_total);
-        let mut square = 0.0;
-        for (number, part) in parts.iter().enumerate() {
+impl<'a> Backward<'a> {
+    /// Gradients of everything but thresholds.
+    pub(super) fn run(&self, parts: &[Part], revival: Revival<'a>) -> Gradients<'a> {
+        let (n_features, d_total) = (self.n_features, self.layout.d_total);
+        let sums = column_sums(self.output, d_total, self.n_outputs * d_total);
+        let mut out = Gradients {
+            layout: self.layout,
+            encoder: Vec::new(),
+            decoder: Vec::new(),
+            pulls: self.pulls(),
+            outside: self.outside(),
+            share: self.share(),
+            encoder_bias: vec![0.0; n_features],
+            decoder_bias: sums.into_iter().map(|sum| sum as f32).collect(),
+            thresholds: Vec::new(),
+            touched: vec![false; n_features],
+        };
+        if is_dense(parts, n_features) && revival.is_none() {
+            self.dense(&parts[0], &mut out);
+            return out;
+        }
+        for part in parts {
             let start = part.output * d_total;
-            room.output.fill(
-                &self.output[start..],
-                n_rows,
-                d_total,
-                self.n_outputs * d_total,
-            );
-            if part.range != (0..d_total) {
-                room.output.keep_columns(&part.range);
-            }
-            square += add_part(part, room, number > 0, out);
+            let output = Rows {
+                values: self.output[start..].into(),
+                stride: self.n_outputs * d_total,
+                reach: part.range.clone(),
+            };
+            self.sparse(part, output, &mut out);
         }
         if let Some((part, output)) = revival {
-            room.output.fill(output, n_rows, d_total, d_total);
-            add_part(part, room, true, out);
+            self.sparse(part, Rows::whole(output, d_total), &mut out);
         }
-        (parts.len() == 1 && revival.is_none()).then_some(square)
+        out
     }
 
-    /// The same sums by dense products, for codes that are not sparse yet.
-    fn dense(&self, part: &Part, out: &mut Gradients) {
-        let (n_features, d_total) = (self.parameters.encoder_bias.len(), self.layout.d_total);
-        let columns = Columns::of(part, n_features);
-        out.add_bias(&columns);
-        let shape = (n_features, d_total, part.codes.n_rows());
-        let mut rows = vec![0.0; n_features * d_total];
-        matmul_tn(
-            &mut rows,
-            &part.codes.to_dense(n_features),
-            self.output,
-            shape,
+    /// Adds the sums over one part's entries.
+    fn sparse(&self, part: &Part, output: Rows<'a>, out: &mut Gradients<'a>) {
+        let columns = Columns::of(part, self.n_features);
+        out.note(&columns);
+        if !self.partition.is_tied() {
+            return self.add(columns, Box::new(output), out);
+        }
+        let tied = self.partition.tied(self.n_features);
+        let all = self.layout;
+        let folded = Tied {
+            rows: output.clone(),
+            width: all.models[0].len(),
+            n_models: all.models.len(),
+        };
+        self.add(
+            columns.kept(|feature| !tied[feature]),
+            Box::new(output),
+            out,
         );
-        out.decoder.fill(&rows, n_features, d_total, d_total);
-        matmul_tn(&mut rows, &part.dense_through(n_features), self.x, shape);
-        out.encoder.fill(&rows, n_features, d_total, d_total);
+        self.add(columns.kept(|feature| tied[feature]), Box::new(folded), out);
     }
 
-    /// Adds `∂L/∂w_k · ∂w_k/∂d_k`, with `∂w/∂d^m = α_sum·d^m/‖d^m‖ + α_joint·d^m/‖d‖`. Returns whether there was any.
-    fn add_norm_gradients(&self, out: &mut Gradients) -> bool {
+    fn add(&self, columns: Columns, output: Box<dyn Source + 'a>, out: &mut Gradients<'a>) {
+        let columns = Arc::new(columns);
+        out.decoder.push(Sum {
+            columns: Arc::clone(&columns),
+            values: |columns| &columns.activations,
+            source: output,
+        });
+        out.encoder.push(Sum {
+            columns,
+            values: |columns| &columns.through,
+            source: Box::new(Rows::whole(self.x, self.layout.d_total)),
+        });
+    }
+
+    /// The same sums by dense products, for codes that are not sparse yet: one term that says every row as it is.
+    fn dense(&self, part: &Part, out: &mut Gradients<'a>) {
+        let (n_features, d_total) = (self.n_features, self.layout.d_total);
+        out.note(&Columns::of(part, n_features));
+        let shape = (n_features, d_total, part.codes.n_rows());
+        let product = |codes: Vec<f32>, rows: &[f32]| {
+            let mut product = vec![0.0; n_features * d_total];
+            matmul_tn(&mut product, &codes, rows, shape);
+            product
+        };
+        let mut decoder = product(part.codes.to_dense(n_features), self.output);
+        let encoder = product(part.dense_through(n_features), self.x);
+        for (feature, tied) in self.partition.tied(n_features).into_iter().enumerate() {
+            if tied {
+                Partition::tie(&mut decoder[feature * d_total..][..d_total], self.layout);
+            }
+        }
+        let columns = Arc::new(Columns::identity(n_features));
+        for (sums, rows) in [(&mut out.encoder, encoder), (&mut out.decoder, decoder)] {
+            sums.push(Sum {
+                columns: Arc::clone(&columns),
+                values: |columns| &columns.activations,
+                source: Box::new(Rows::whole(rows, d_total)),
+            });
+        }
+    }
+
+    /// `∂L/∂w_k · ∂w_k/∂d_k` over `d_k^m`, with `∂w/∂d^m = α_sum·d^m/‖d^m‖ + α_joint·d^m/‖d‖`.
+    fn pulls(&self) -> Vec<f32> {
+        if self.by_weight.is_empty() {
+            return Vec::new();
+        }
         let n_models = self.layout.models.len();
         let [of_joint, of_sum] = self.normalization.shares();
-        for (part, by_weight) in self.by_weight.iter().enumerate() {
-            let only = self.normalization.is_decoupled().then_some(part);
-            let factor = |feature: usize, model: usize| {
-                let norms = &self.norms[feature * n_models..][..n_models];
-                if only.is_some_and(|only| only != model) || norms[model] <= 0.0 {
-                    return 0.0;
-                }
-                let joint = norms.iter().map(|norm| norm * norm).sum::<f32>().sqrt();
-                by_weight[feature] * (of_sum / norms[model] + of_joint / joint)
-            };
-            let models = &self.layout.models;
-            out.decoder
-                .add_rows(&self.parameters.decoder, models, &out.touched, factor);
-        }
-        !self.by_weight.is_empty()
-    }
-
-    /// Takes the gradient from what a mask holds at 0, and gives tied rows one gradient. Returns whether there was any.
-    fn constrain(&self, out: &mut Gradients) -> bool {
-        if self.partition.is_masked() {
-            for (features, block) in self.partition.blocks() {
-                let models = self.layout.models.iter().enumerate();
-                for (_, range) in models.filter(|(model, _)| !block.holds(*model)) {
-                    out.encoder.clear(&features, range);
-                    out.decoder.clear(&features, range);
+        let decoupled = self.normalization.is_decoupled();
+        let mut pulls = vec![0.0; self.norms.len()];
+        for (feature, (pulls, norms)) in pulls
+            .chunks_mut(n_models)
+            .zip(self.norms.chunks(n_models))
+            .enumerate()
+        {
+            let joint = norms.iter().map(|norm| norm * norm).sum::<f32>().sqrt();
+            for (model, (pull, norm)) in pulls.iter_mut().zip(norms).enumerate() {
+                let parts = self.by_weight.iter().enumerate();
+                let own = parts.filter(|(part, _)| !decoupled || *part == model);
+                let by_weight: f32 = own.map(|(_, by_weight)| by_weight[feature]).sum();
+                if *norm > 0.0 {
+                    *pull = by_weight * (of_sum / norm + of_joint / joint);
                 }
             }
         }
-        if self.partition.is_tied() {
-            let tied = self.partition.tied(out.touched.len());
-            let wanted: Vec<bool> = tied.iter().zip(&out.touched).map(|(a, b)| a & b).collect();
-            out.decoder
-                .change_rows(&wanted, |_, row| Partition::tie(row, self.layout));
+        for (features, _) in self.partition.blocks().filter(|(_, block)| block.tied) {
+            for pulls in pulls
+                .chunks_mut(n_models)
+                .skip(features.start)
+                .take(features.len())
+            {
+                let sum = pulls.iter().sum();
+                pulls.fill(sum);
+            }
         }
-        self.partition.is_masked() || self.partition.is_tied()
+        pulls
+    }
+
+    fn outside(&self) -> Vec<bool> {
+        if !self.partition.is_masked() {
+            return Vec::new();
+        }
+        let n_models = self.layout.models.len();
+        let mut outside = vec![false; self.n_features * n_models];
+        for (features, block) in self.partition.blocks() {
+            for model in (0..n_models).filter(|model| !block.holds(*model)) {
+                features
+                    .clone()
+                    .for_each(|feature| outside[feature * n_models + model] = true);
+            }
+        }
+        outside
+    }
+
+    fn share(&self) -> Option<Vec<f32>> {
+        let once = 1.0 / self.layout.models.len() as f32;
+        let tied = self
+            .partition
+            .is_tied()
+            .then(|| self.partition.tied(self.n_features))?;
+        Some(
+            tied.into_iter()
+                .map(|tied| if tied { once } else { 1.0 })
+                .collect(),
+        )
     }
 }
 
-/// Adds the sums of one part; Σ of squares of what is written.
-fn add_part(part: &Part, room: &Room, add: bool, out: &mut Gradients) -> f64 {
-    let columns = Columns::of(part, out.touched.len());
-    out.add_bias(&columns);
-    let sparse = |values| Sparse {
-        starts: &columns.starts,
-        rows: &columns.rows,
-        values,
-    };
-    let Gradients {
-        encoder,
-        decoder,
-        touched,
-        ..
-    } = out;
-    gather(
-        decoder,
-        sparse(&columns.activations),
-        &room.output,
-        touched,
-        add,
-    ) + gather(encoder, sparse(&columns.through), &room.x, touched, add)
-}
-
-impl Gradients {
-    /// Room for everything, and which features the parts touch.
-    fn begin<'a>(
-        &mut self,
-        n_features: usize,
-        d_total: usize,
-        parts: impl Iterator<Item = &'a Part>,
-    ) {
-        if self.encoder.rows() != n_features || self.encoder.columns() != d_total {
-            self.encoder = Panels::zeros(n_features, d_total);
-            self.decoder = Panels::zeros(n_features, d_total);
-        }
-        self.touched.clear();
-        self.touched.resize(n_features, false);
-        for part in parts {
-            part.codes
-                .features
-                .iter()
-                .for_each(|&feature| self.touched[feature as usize] = true);
-        }
-        self.encoder_bias.clear();
-        self.encoder_bias.resize(n_features, 0.0);
-    }
-
-    fn add_bias(&mut self, columns: &Columns) {
+impl Gradients<'_> {
+    /// Counts entries into the bias, and their features as touched.
+    fn note(&mut self, columns: &Columns) {
         for (feature, bias) in self.encoder_bias.iter_mut().enumerate() {
-            *bias += columns.through[columns.entries(feature)]
-                .iter()
-                .sum::<f32>();
+            let entries = columns.entries(feature);
+            self.touched[feature] |= !entries.is_empty();
+            *bias += columns.through[entries].iter().sum::<f32>();
         }
     }
 
-    /// ‖gradient‖₂; `square` is that of encoder and decoder where it is known. A tied row counts once.
-    fn total(&self, square: Option<f64>, partition: Partition<'_>, layout: &Layout) -> f64 {
-        let square = square.unwrap_or_else(|| {
-            let mut decoder = self.decoder.sum_of_squares(&self.touched);
-            if partition.is_tied() {
-                let tied = partition.tied(self.touched.len());
-                let counted: Vec<bool> =
-                    tied.iter().zip(&self.touched).map(|(a, b)| a & b).collect();
-                let copies = layout.models.len() as f64;
-                decoder -= self.decoder.sum_of_squares(&counted) * (1.0 - 1.0 / copies);
-            }
-            decoder + self.encoder.sum_of_squares(&self.touched)
+    /// ‖gradient‖₂ over all parameters, under the weights as they are.
+    pub(super) fn norm(&self, weights: &Parameters) -> f64 {
+        let mut square = 0.0;
+        self.encoder(|gradient| square += gradient.sum_of_squares(&weights.encoder, None));
+        self.decoder(|gradient| {
+            square += gradient.sum_of_squares(&weights.decoder, self.share.as_deref());
         });
         let small = [&self.encoder_bias, &self.decoder_bias, &self.thresholds];
         let squares = small
@@ -262,4 +260,76 @@ impl Gradients {
             .map(|&value| f64::from(value).powi(2));
         (square + squares.sum::<f64>()).sqrt()
     }
+
+    /// The gradient of the encoder `[n_features, d_total]`, as a sum.
+    pub(super) fn encoder(&self, mut visit: impl FnMut(&Gradient<'_>)) {
+        let clear = |feature: usize, columns: Range<usize>, _: &[f32], out: &mut [f32]| {
+            self.clear(feature, &columns, out);
+        };
+        let masked = !self.outside.is_empty();
+        visit(&Gradient {
+            touched: &self.touched,
+            columns: self.layout.d_total,
+            terms: terms(&self.encoder),
+            finish: masked.then_some(&clear),
+        });
+    }
+
+    /// The gradient of the decoder `[n_features, d_total]`, as a sum.
+    pub(super) fn decoder(&self, mut visit: impl FnMut(&Gradient<'_>)) {
+        let finish = |feature: usize, columns: Range<usize>, weights: &[f32], out: &mut [f32]| {
+            self.pull(feature, &columns, weights, out);
+            self.clear(feature, &columns, out);
+        };
+        let plain = self.outside.is_empty() && self.pulls.is_empty();
+        visit(&Gradient {
+            touched: &self.touched,
+            columns: self.layout.d_total,
+            terms: terms(&self.decoder),
+            finish: (!plain).then_some(&finish),
+        });
+    }
+
+    /// Adds what the penalty does to the norms of a piece of a decoder row.
+    fn pull(&self, feature: usize, columns: &Range<usize>, weights: &[f32], out: &mut [f32]) {
+        let n_models = self.layout.models.len();
+        for (model, pull) in self
+            .pulls
+            .iter()
+            .skip(feature * n_models)
+            .take(n_models)
+            .enumerate()
+        {
+            let inside = inside(&self.layout.models[model], columns);
+            let piece = out[inside.clone()].iter_mut().zip(&weights[inside]);
+            piece.for_each(|(out, weight)| *out += pull * weight);
+        }
+    }
+
+    /// Takes the gradient from what a mask holds at 0.
+    fn clear(&self, feature: usize, columns: &Range<usize>, out: &mut [f32]) {
+        let n_models = self.layout.models.len();
+        let outside = self.outside.iter().skip(feature * n_models).take(n_models);
+        for (model, _) in outside.enumerate().filter(|(_, outside)| **outside) {
+            out[inside(&self.layout.models[model], columns)].fill(0.0);
+        }
+    }
+}
+
+fn terms<'a>(sums: &'a [Sum<'_>]) -> Vec<Term<'a>> {
+    let term = |sum: &'a Sum<'_>| Term {
+        entries: Sparse {
+            starts: &sum.columns.starts,
+            rows: &sum.columns.rows,
+            values: (sum.values)(&sum.columns),
+        },
+        source: sum.source.as_ref(),
+    };
+    sums.iter().map(term).collect()
+}
+
+/// Where a model's coordinates lie within some columns.
+fn inside(model: &Range<usize>, columns: &Range<usize>) -> Range<usize> {
+    let place = |at: usize| at.clamp(columns.start, columns.end) - columns.start;
+    place(model.start)..place(model.end)
 }

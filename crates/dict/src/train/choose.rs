@@ -1,9 +1,11 @@
 //! Which features of a batch are kept: the encoder's product, searched as the rule says.
 
+use super::compute::Task;
+use super::history::History;
+use super::kernels::Kernels;
 use super::parameters::rank_weights;
 use super::part::Part;
-use super::settings::{Precision, Schedule};
-use super::trainer::Trainer;
+use super::settings::Precision;
 use crate::codes::Codes;
 use crate::encode::{JUMP, jump_scale};
 use crate::rule::Rule;
@@ -36,21 +38,22 @@ impl Chosen {
     }
 }
 
-impl Trainer {
-    /// Searches the batch in the scratch buffer.
-    pub(super) fn choose(&mut self, schedule: &Schedule, norms: &[f32], n_rows: usize) -> Chosen {
-        let weights = self.rank_weights(norms);
-        let mut dead = self.dead_search(&weights, n_rows);
+impl Kernels {
+    /// Searches the batch.
+    pub(super) fn choose(&mut self, task: &Task<'_>, norms: &[f32], history: &History) -> Chosen {
+        let weights = rank_weights_by_code(task, norms);
+        self.scratch.guesses.resize(weights.len(), None);
+        let mut dead = dead_search(task, &weights, history);
         let mut chosen = Vec::new();
         for (code, weights) in weights.iter().enumerate() {
-            chosen.push(self.choose_one((code, weights), schedule, n_rows, &mut dead));
+            chosen.push(self.choose_one((code, weights), task, &mut dead));
         }
         let smallest = chosen.iter().map(|(_, smallest)| *smallest).collect();
         let codes: Vec<Codes> = chosen.into_iter().map(|(codes, _)| codes).collect();
         let n_codes = codes.len();
         let mut values = Vec::new();
-        let mut parts = self.cut(codes);
-        if let Rule::JumpRelu { .. } = self.settings.rule {
+        let mut parts = cut(task, codes);
+        if let Rule::JumpRelu { .. } = task.settings.rule {
             values = self.close_gates(&mut parts[0].codes, &weights[0]);
         }
         Chosen {
@@ -63,37 +66,18 @@ impl Trainer {
         }
     }
 
-    /// Factors of the rank values, one set for each code: `w_k`, or `‖d_k^m‖` of every model for decoupled codes.
-    fn rank_weights(&self, norms: &[f32]) -> Vec<Vec<f32>> {
-        let n_models = self.layout.models.len();
-        let normalization = &self.settings.code_normalization;
-        if !normalization.is_decoupled() {
-            return vec![rank_weights(normalization, norms, n_models)];
-        }
-        let of = |model: usize| {
-            norms
-                .iter()
-                .skip(model)
-                .step_by(n_models)
-                .copied()
-                .collect()
-        };
-        (0..n_models).map(of).collect()
-    }
-
     /// Codes under one set of rank weights, and the smallest rank value where the batch was ranked.
     fn choose_one(
         &mut self,
         (code, weights): (usize, &[f32]),
-        schedule: &Schedule,
-        n_rows: usize,
+        task: &Task<'_>,
         dead: &mut Option<(Search, bool)>,
     ) -> (Codes, Option<f32>) {
-        let k = schedule.k.unwrap_or(0.0);
-        let wanted = match self.settings.rule {
+        let (k, n_rows) = (task.schedule.k.unwrap_or(0.0), task.n_rows);
+        let mut wanted = match task.settings.rule {
             Rule::BatchTopK { .. } | Rule::Matryoshka { .. } => {
                 let (guess, keep) = (self.scratch.guesses[code], (k * n_rows as f64) as usize);
-                let run = |n: usize, found: &mut Search| self.search(n, n_rows, found, dead);
+                let run = |n: usize, found: &mut Search| self.search(n, task, found, dead);
                 let (codes, smallest) = batch_top_k((n_rows, keep), weights, guess, run);
                 self.scratch.guesses[code] = smallest;
                 return (codes, smallest);
@@ -110,21 +94,20 @@ impl Trainer {
                 Search::above(jump_scale(weights, &floors), JUMP, n_rows)
             }
         };
-        let mut wanted = wanted;
-        self.search(n_rows, n_rows, &mut wanted, dead);
+        self.search(n_rows, task, &mut wanted, dead);
         (wanted.codes(|_, _| true), None)
     }
 
-    /// Searches the first `n` of `n_rows` rows; for the dead features too, the first time that all rows are.
+    /// Searches the first `n` rows; for the dead features too, the first time that all rows are.
     fn search(
         &mut self,
         n: usize,
-        n_rows: usize,
+        task: &Task<'_>,
         wanted: &mut Search,
         dead: &mut Option<(Search, bool)>,
     ) {
-        let (d_total, precision) = (self.layout.d_total, self.settings.precision);
-        let (x, encoder) = (&self.scratch.x[..n * d_total], &self.parameters.encoder);
+        let (d_total, precision) = (task.layout.d_total, task.settings.precision);
+        let (x, encoder) = (&task.x[..n * d_total], &self.parameters.encoder);
         let product = |features: Range<usize>, out: &mut [f32]| {
             let rows = &encoder[features.start * d_total..features.end * d_total];
             let layer = Layer {
@@ -143,38 +126,11 @@ impl Trainer {
             &mut self.scratch.product,
         );
         match dead {
-            Some((dead, done)) if n == n_rows && !*done => {
+            Some((dead, done)) if n == task.n_rows && !*done => {
                 *done = true;
                 search(&mut [wanted, dead], room, product);
             }
             _ => search(&mut [wanted], room, product),
-        }
-    }
-
-    /// A search for the dead features that could be revived, and whether it was done.
-    fn dead_search(&self, weights: &[Vec<f32>], n_rows: usize) -> Option<(Search, bool)> {
-        if self.settings.aux_coefficient <= 0.0 || !self.dead().any(|dead| dead) {
-            return None;
-        }
-        let masked = |(dead, weight): (bool, &f32)| if dead { *weight } else { 0.0 };
-        let weights = self.dead().zip(&weights[0]).map(masked).collect();
-        Some((Search::largest(weights, self.settings.aux_k, n_rows), false))
-    }
-
-    /// Cuts the codes by what they reconstruct.
-    fn cut(&self, mut codes: Vec<Codes>) -> Vec<Part> {
-        let all = 0..self.layout.d_total;
-        if self.settings.code_normalization.is_decoupled() {
-            let parts = codes.into_iter().zip(&self.layout.models);
-            return parts
-                .map(|(codes, model)| Part::new(codes, model.clone()))
-                .collect();
-        }
-        let codes = codes.pop().unwrap_or_default();
-        if self.settings.groups.is_empty() {
-            vec![Part::new(codes, all)]
-        } else {
-            Part::nested(&codes, &self.settings.groups, &all)
         }
     }
 
@@ -190,5 +146,59 @@ impl Trainer {
                 value
             })
             .collect()
+    }
+}
+
+/// Factors of the rank values, one set for each code: `w_k`, or `‖d_k^m‖` of every model for decoupled codes.
+fn rank_weights_by_code(task: &Task<'_>, norms: &[f32]) -> Vec<Vec<f32>> {
+    let n_models = task.layout.models.len();
+    let normalization = &task.settings.code_normalization;
+    if !normalization.is_decoupled() {
+        return vec![rank_weights(normalization, norms, n_models)];
+    }
+    let of = |model: usize| {
+        norms
+            .iter()
+            .skip(model)
+            .step_by(n_models)
+            .copied()
+            .collect()
+    };
+    (0..n_models).map(of).collect()
+}
+
+/// A search for the dead features that could be revived, and whether it was done.
+fn dead_search(task: &Task<'_>, weights: &[Vec<f32>], history: &History) -> Option<(Search, bool)> {
+    if task.settings.aux_coefficient <= 0.0
+        || !history.dead(task.settings.dead_after).any(|dead| dead)
+    {
+        return None;
+    }
+    let masked = |(dead, weight): (bool, &f32)| if dead { *weight } else { 0.0 };
+    let weights = history
+        .dead(task.settings.dead_after)
+        .zip(&weights[0])
+        .map(masked)
+        .collect();
+    Some((
+        Search::largest(weights, task.settings.aux_k, task.n_rows),
+        false,
+    ))
+}
+
+/// Cuts the codes by what they reconstruct.
+fn cut(task: &Task<'_>, mut codes: Vec<Codes>) -> Vec<Part> {
+    let all = 0..task.layout.d_total;
+    if task.settings.code_normalization.is_decoupled() {
+        let parts = codes.into_iter().zip(&task.layout.models);
+        return parts
+            .map(|(codes, model)| Part::new(codes, model.clone()))
+            .collect();
+    }
+    let codes = codes.pop().unwrap_or_default();
+    if task.settings.groups.is_empty() {
+        vec![Part::new(codes, all)]
+    } else {
+        Part::nested(&codes, &task.settings.groups, &all)
     }
 }

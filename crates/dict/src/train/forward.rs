@@ -57,18 +57,18 @@ impl Forward<'_> {
     }
 
     /// Fills `gradient [n_rows, n_outputs, d_total]`: for output j, Σ over the outputs from j on of ∂L/∂x̂, which is what an
-    /// entry of output j answers for. Fills the entries' gradients too, and `residual [n_rows, d_total]` with e = x̂ − x of
-    /// the whole dictionary.
+    /// entry of output j answers for. Fills the entries' gradients too, and `residual [n_rows, d_total]`, where it is wanted,
+    /// with e = x̂ − x of the whole dictionary.
     pub(super) fn run(
         &self,
         parts: &mut [Part],
         gradient: &mut Vec<f32>,
-        residual: &mut Vec<f32>,
+        residual: Option<&mut Vec<f32>>,
     ) -> Loss {
         let d_total = self.layout.d_total;
         let stride = self.n_outputs * d_total;
         gradient.resize(self.n_rows() * stride, 0.0);
-        residual.resize(self.x.len(), 0.0);
+        let residuals = self.blocks_of(residual);
         let dense = is_dense(parts, self.parameters.encoder_bias.len());
         if dense {
             self.dense_product(&parts[0].codes, gradient);
@@ -76,7 +76,7 @@ impl Forward<'_> {
         let (views, blocks) = views(parts, self.n_rows());
         let tasks = gradient
             .par_chunks_mut(ROWS * stride)
-            .zip(residual.par_chunks_mut(ROWS * d_total))
+            .zip(residuals)
             .zip(blocks)
             .enumerate();
         let losses: Vec<Loss> = tasks
@@ -96,6 +96,18 @@ impl Forward<'_> {
         total(&losses, self.layout.models.len())
     }
 
+    /// Room for the residual of every block of rows, or nothing.
+    fn blocks_of<'r>(&self, residual: Option<&'r mut Vec<f32>>) -> Vec<&'r mut [f32]> {
+        let n_blocks = self.n_rows().div_ceil(ROWS);
+        let Some(residual) = residual else {
+            return std::iter::repeat_with(|| &mut [][..])
+                .take(n_blocks)
+                .collect();
+        };
+        residual.resize(self.x.len(), 0.0);
+        residual.chunks_mut(ROWS * self.layout.d_total).collect()
+    }
+
     /// One block of rows.
     #[inline(always)]
     fn block(&self, mut rows: Rows<'_>, views: &[View<'_>], dense: bool) -> Loss {
@@ -106,12 +118,13 @@ impl Forward<'_> {
         };
         let outputs = rows.gradient.chunks_mut(self.n_outputs * d_total);
         let mut done = vec![0; views.len()];
-        for (place, (outputs, residual)) in
-            outputs.zip(rows.residual.chunks_mut(d_total)).enumerate()
-        {
+        let mut residuals = rows.residual.chunks_mut(d_total);
+        for (place, outputs) in outputs.enumerate() {
             let row = rows.start + place;
             self.errors(row, outputs, views, dense);
-            residual.copy_from_slice(&outputs[(self.n_outputs - 1) * d_total..]);
+            if let Some(residual) = residuals.next() {
+                residual.copy_from_slice(&outputs[(self.n_outputs - 1) * d_total..]);
+            }
             for (output, error) in outputs.chunks_mut(d_total).enumerate() {
                 let last = output + 1 == self.n_outputs;
                 loss.value += self.row_loss(error, last.then_some(&mut loss.squared));
@@ -238,6 +251,7 @@ impl View<'_> {
 struct Rows<'a> {
     start: usize,
     gradient: &'a mut [f32],
+    /// Empty where nobody wants it.
     residual: &'a mut [f32],
     /// Gradients of the entries of these rows, by part.
     through: Vec<&'a mut [f32]>,
@@ -379,7 +393,7 @@ mod tests {
             n_outputs: 1,
         };
         let mut gradient = Vec::new();
-        let loss = forward.run(&mut [], &mut gradient, &mut Vec::new());
+        let loss = forward.run(&mut [], &mut gradient, None);
         (loss, gradient)
     }
 

@@ -6,19 +6,25 @@
 mod aux;
 mod backward;
 mod choose;
+mod compute;
 mod finished;
 mod forward;
+mod history;
+mod kernels;
 mod parameters;
 mod part;
 mod partition;
 mod penalty;
 mod settings;
+mod sources;
 mod state;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod trainer;
 mod update;
 
+pub use compute::DeviceError;
 pub use partition::Block;
 pub use settings::{Distance, PUBLISHED_STEPS, Penalty, Precision, Settings};
 pub use trainer::{StepReport, Subject, Trainer};

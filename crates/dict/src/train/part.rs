@@ -111,6 +111,36 @@ impl Columns {
         columns
     }
 
+    /// One entry of value 1 for each feature, in the row of its number.
+    pub(super) fn identity(n_features: usize) -> Self {
+        Self {
+            starts: (0..=n_features).collect(),
+            rows: (0..n_features as u32).collect(),
+            activations: vec![1.0; n_features],
+            through: vec![1.0; n_features],
+        }
+    }
+
+    /// The entries of some features.
+    pub(super) fn kept(&self, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut kept = Self {
+            starts: vec![0],
+            rows: Vec::new(),
+            activations: Vec::new(),
+            through: Vec::new(),
+        };
+        for feature in 0..self.starts.len() - 1 {
+            if wanted(feature) {
+                let entries = self.entries(feature);
+                kept.rows.extend(&self.rows[entries.clone()]);
+                kept.activations.extend(&self.activations[entries.clone()]);
+                kept.through.extend(&self.through[entries]);
+            }
+            kept.starts.push(kept.rows.len());
+        }
+        kept
+    }
+
     /// Entries of a feature.
     pub(super) fn entries(&self, feature: usize) -> Range<usize> {
         self.starts[feature]..self.starts[feature + 1]

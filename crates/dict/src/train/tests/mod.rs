@@ -2,9 +2,12 @@
 
 mod gradients;
 mod parity;
+mod tensors;
 mod training;
 
-use super::Subject;
+use super::compute::Compute;
+use super::kernels::Kernels;
+use super::{Subject, Trainer};
 use crate::normalizer::Normalizer;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -26,4 +29,23 @@ fn subject(widths: &[usize]) -> Subject {
         hook: String::new(),
         tokenizer_digest: String::new(),
     }
+}
+
+/// The kernels of a trainer that has them.
+fn kernels(trainer: &mut Trainer) -> &mut Kernels {
+    match &mut trainer.compute {
+        Compute::Kernels(kernels) => kernels,
+        Compute::Tensors(_) => panic!("this trainer computes with tensors"),
+    }
+}
+
+/// Whether two trainers that compute with kernels go on alike.
+fn same_bits(a: &Trainer, b: &Trainer) -> bool {
+    let (Compute::Kernels(one), Compute::Kernels(other)) = (&a.compute, &b.compute) else {
+        return false;
+    };
+    a.history == b.history
+        && one.parameters == other.parameters
+        && one.moments == other.moments
+        && one.ages == other.ages
 }

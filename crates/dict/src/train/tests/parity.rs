@@ -2,7 +2,11 @@
 
 use super::subject;
 use crate::rule::Rule;
+use crate::train::compute::Compute;
+use crate::train::parameters::{Layout, Parameters};
+use crate::train::tensors::Tensors;
 use crate::train::{Settings, Trainer};
+use candle_core::Device;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,16 +62,36 @@ fn settings(rule: Rule) -> Settings {
     settings
 }
 
-/// Largest difference of our losses from theirs over the run; where the first dead features were seen.
-fn compare(rule: Rule, theirs: &Run) -> (f64, bool) {
-    let mut trainer = Trainer::new(settings(rule), subject(&WIDTHS));
+/// The plain implementation's initial weights.
+fn start(parameters: &mut Parameters) {
     let start = TensorFile::open(&golden("start.safetensors")).unwrap();
-    let names = trainer.parameters.parts().map(|(name, _)| name);
-    for (name, values) in names.into_iter().zip(trainer.parameters.parts_mut()) {
+    let names = parameters.parts().map(|(name, _)| name);
+    for (name, values) in names.into_iter().zip(parameters.parts_mut()) {
         if name != "thresholds" || !values.is_empty() {
             *values = start.f32(name).unwrap();
         }
     }
+}
+
+/// By the kernels, and by plain tensors.
+fn trainers(rule: Rule) -> [Trainer; 2] {
+    let new = || Trainer::new(settings(rule), subject(&WIDTHS));
+    let (mut kernels, mut tensors) = (new(), new());
+    start(&mut super::kernels(&mut kernels).parameters);
+    start(&mut super::kernels(&mut tensors).parameters);
+    let parameters = &super::kernels(&mut tensors).parameters;
+    let same = Tensors::new(
+        parameters,
+        &settings(rule),
+        &Layout::new(&WIDTHS),
+        &Device::Cpu,
+    );
+    tensors.compute = Compute::Tensors(Box::new(same.unwrap()));
+    [kernels, tensors]
+}
+
+/// Largest difference of our losses from theirs over the run; where the first dead features were seen.
+fn compare(mut trainer: Trainer, theirs: &Run) -> (f64, bool) {
     let (mut random, mut worst, mut died) = (Random(theirs.seed), 0f64, false);
     for wanted in &theirs.losses {
         let mut x = [Vec::new(), Vec::new()];
@@ -76,7 +100,7 @@ fn compare(rule: Rule, theirs: &Run) -> (f64, bool) {
                 x.extend((0..width).map(|_| random.next()));
             }
         }
-        let report = trainer.step(&[&x[0], &x[1]]);
+        let report = trainer.step(&[&x[0], &x[1]]).unwrap();
         worst = worst.max((report.loss - wanted).abs() / wanted.abs());
         died |= report.dead > 0.0;
     }
@@ -105,11 +129,14 @@ fn losses_follow_a_plain_implementation_for_a_hundred_steps() {
             losses.len() == STEPS as usize && losses[99] < 0.97 * losses[0],
             "the curve should fall"
         );
-        let (worst, died) = compare(rule, theirs);
-        assert!(worst < 1e-4, "{}: relative difference {worst}", rule.name());
-        assert!(
-            died || rule != (Rule::BatchTopK { k: K }),
-            "the auxiliary loss should take part"
-        );
+        for (trainer, by) in trainers(rule).into_iter().zip(["kernels", "tensors"]) {
+            let (worst, died) = compare(trainer, theirs);
+            let name = rule.name();
+            assert!(worst < 1e-4, "{name} by {by}: relative difference {worst}");
+            assert!(
+                died || rule != (Rule::BatchTopK { k: K }),
+                "the auxiliary loss should take part"
+            );
+        }
     }
 }

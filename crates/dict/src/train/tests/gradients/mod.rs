@@ -7,7 +7,7 @@ mod special;
 use super::uniform;
 use crate::codes::Codes;
 use crate::rule::CodeNormalization;
-use crate::train::backward::{Backward, Gradients, Room};
+use crate::train::backward::{Backward, Gradients};
 use crate::train::forward::Forward;
 use crate::train::parameters::{Layout, Parameters, rank_weights};
 use crate::train::part::Part;
@@ -35,6 +35,37 @@ struct Case {
     groups: Vec<usize>,
     /// Smallest activation kept: decides how many are.
     floor: f32,
+}
+
+/// Gradients summed up.
+struct Found {
+    encoder: Vec<f32>,
+    encoder_bias: Vec<f32>,
+    decoder: Vec<f32>,
+    decoder_bias: Vec<f32>,
+    touched: Vec<bool>,
+    norm: f64,
+}
+
+impl Found {
+    fn of(gradients: &Gradients<'_>, weights: &Parameters) -> Self {
+        let (mut encoder, mut decoder) = (Vec::new(), Vec::new());
+        gradients.encoder(|gradient| encoder = gradient.to_rows(&weights.encoder));
+        gradients.decoder(|gradient| decoder = gradient.to_rows(&weights.decoder));
+        Self {
+            encoder,
+            encoder_bias: gradients.encoder_bias.clone(),
+            decoder,
+            decoder_bias: gradients.decoder_bias.clone(),
+            touched: gradients.touched.clone(),
+            norm: gradients.norm(weights),
+        }
+    }
+
+    /// One row of the decoder, of `width`.
+    fn decoder_row(&self, feature: usize, width: usize) -> &[f32] {
+        &self.decoder[feature * width..][..width]
+    }
 }
 
 impl Default for Case {
@@ -123,7 +154,7 @@ impl Case {
         }
     }
 
-    fn by_hand(&self, parameters: &Parameters, x: &[f32]) -> Gradients {
+    fn by_hand(&self, parameters: &Parameters, x: &[f32]) -> Found {
         let layout = Layout::new(&WIDTHS);
         let mut parts = self.parts(parameters, x);
         let n_outputs = self.groups.len().max(1);
@@ -135,7 +166,7 @@ impl Case {
             n_outputs,
         };
         let mut output = Vec::new();
-        forward.run(&mut parts, &mut output, &mut Vec::new());
+        forward.run(&mut parts, &mut output, None);
         let norms = parameters.norms(&layout);
         let partition = Partition::new(&self.partition);
         let factors = partition.penalties(N_FEATURES);
@@ -157,9 +188,8 @@ impl Case {
             };
             by_weight.push(charge.apply(part).1);
         }
-        let mut gradients = Gradients::default();
-        Backward {
-            parameters,
+        let backward = Backward {
+            n_features: N_FEATURES,
             layout: &layout,
             partition,
             x,
@@ -168,9 +198,8 @@ impl Case {
             by_weight: &by_weight,
             normalization: &self.normalization,
             norms: &norms,
-        }
-        .run(&parts, None, &mut Room::default(), &mut gradients);
-        gradients
+        };
+        Found::of(&backward.run(&parts, None), parameters)
     }
 
     /// The loss in plain f64 loops, with the entries held fixed.
@@ -248,6 +277,8 @@ impl Case {
         let gradients = self.by_hand(&parameters, &x);
         let values = wide(&parameters);
         let layout = Layout::new(&WIDTHS);
+        let touched = |row: usize| gradients.touched[row];
+        assert!((0..N_FEATURES).any(touched), "nothing has a gradient");
         for part in 0..4 {
             for place in 0..values[part].len() {
                 let at = |step: f64| {
@@ -265,14 +296,9 @@ impl Case {
                 let outside = blocks.blocks().any(|(features, block)| {
                     features.contains(&feature) && model.is_some_and(|model| !block.holds(model))
                 });
-                let touched = gradients
-                    .touched
-                    .get(feature)
-                    .is_some_and(|touched| *touched);
                 let gradient = match part {
-                    0 if touched => gradients.encoder.row(feature)[column],
-                    2 if touched => gradients.decoder.row(feature)[column],
-                    0 | 2 => 0.0,
+                    0 => gradients.encoder[place],
+                    2 => gradients.decoder[place],
                     1 => gradients.encoder_bias[place],
                     _ => gradients.decoder_bias[place],
                 };

@@ -1,11 +1,11 @@
 //! Gradients that are not the slope of one loss in free parameters: tied rows, thresholds, the revival of dead features.
 
 use super::super::uniform;
-use super::{Case, D_TOTAL, N_ROWS, WIDTHS, small};
+use super::{Case, D_TOTAL, Found, N_ROWS, WIDTHS, small};
 use crate::codes::Codes;
 use crate::rule::CodeNormalization;
 use crate::train::aux::revive;
-use crate::train::backward::{Backward, Gradients, Room};
+use crate::train::backward::Backward;
 use crate::train::forward::Forward;
 use crate::train::parameters::{Layout, Parameters};
 use crate::train::part::Part;
@@ -44,11 +44,10 @@ fn a_tied_row_gets_the_gradient_of_one_shared_parameter() {
             distance: Distance::Norm,
             n_outputs: 1,
         };
-        forward.run(&mut parts, &mut output, &mut Vec::new());
-        let mut gradients = Gradients::default();
+        forward.run(&mut parts, &mut output, None);
         let norms = parameters.norms(&layout);
-        Backward {
-            parameters: &parameters,
+        let backward = Backward {
+            n_features: 2,
             layout: &layout,
             partition: Partition::new(&partition),
             x: &x,
@@ -57,21 +56,20 @@ fn a_tied_row_gets_the_gradient_of_one_shared_parameter() {
             by_weight: &[],
             normalization: &CodeNormalization::Crosscoder,
             norms: &norms,
-        }
-        .run(&parts, None, &mut Room::default(), &mut gradients);
-        gradients
+        };
+        Found::of(&backward.run(&parts, None), &parameters)
     };
     let (free, tied) = (run(false), run(true));
-    let (row, sum) = (tied.decoder.row(0), free.decoder.row(0));
+    let (row, sum) = (tied.decoder_row(0, 8), free.decoder_row(0, 8));
     for place in 0..4 {
         assert!((row[place] - (sum[place] + sum[place + 4])).abs() < 1e-6);
         assert!(row[place].to_bits() == row[place + 4].to_bits());
     }
-    assert_eq!(tied.decoder.row(1), free.decoder.row(1));
+    assert_eq!(tied.decoder_row(1, 8), free.decoder_row(1, 8));
     let squares = |row: &[f32]| row.iter().map(|x| f64::from(x * x)).sum::<f64>();
     let difference = tied.norm.powi(2) - free.norm.powi(2);
     assert!(
-        (difference - (squares(&row[..4]) - squares(&sum))).abs() < 1e-5,
+        (difference - (squares(&row[..4]) - squares(sum))).abs() < 1e-5,
         "a tied row counts once"
     );
 }
@@ -112,18 +110,13 @@ fn the_loss_that_revives_has_a_gradient_and_it_is_its_slope() {
     let mut random = ChaCha8Rng::seed_from_u64(4);
     let residual = uniform(&mut random, N_ROWS * D_TOTAL);
     let codes = case.parts(&parameters, &x).remove(0).codes;
-    let value = |decoder: &[f32]| {
-        revive(codes.clone(), &residual, (decoder, &layout), 0.5)
-            .unwrap()
-            .value
+    let run = |codes: Codes, decoder: &[f32]| {
+        let mut output = residual.clone();
+        let revival = revive(codes, &mut output, (decoder, &layout), 0.5);
+        (revival.unwrap(), output)
     };
-    let revival = revive(
-        codes.clone(),
-        &residual,
-        (&parameters.decoder, &layout),
-        0.5,
-    )
-    .unwrap();
+    let value = |decoder: &[f32]| run(codes.clone(), decoder).0.value;
+    let (revival, output) = run(codes.clone(), &parameters.decoder);
     let feature = revival.part.codes.features[0] as usize;
     // By the decoder: Σ over rows of f·output. By an activation: `through`.
     let mut largest = 0f64;
@@ -136,7 +129,7 @@ fn the_loss_that_revives_has_a_gradient_and_it_is_its_slope() {
         let rows = (0..N_ROWS).flat_map(|row| codes.row(row).map(move |entry| (row, entry)));
         let gradient: f64 = rows
             .filter(|(_, entry)| entry.0 as usize == feature)
-            .map(|(row, entry)| f64::from(entry.1 * revival.output[row * D_TOTAL + place]))
+            .map(|(row, entry)| f64::from(entry.1 * output[row * D_TOTAL + place]))
             .sum();
         assert!(
             (slope - gradient).abs() < 1e-3 * (1.0 + slope.abs()),
@@ -147,9 +140,7 @@ fn the_loss_that_revives_has_a_gradient_and_it_is_its_slope() {
     assert!(largest > 1e-3, "the gradient of the auxiliary loss is zero");
     let mut moved = codes.clone();
     moved.activations[0] += 1e-2;
-    let above = revive(moved, &residual, (&parameters.decoder, &layout), 0.5)
-        .unwrap()
-        .value;
+    let above = run(moved, &parameters.decoder).0.value;
     let slope = (above - revival.value) / 1e-2;
     assert!((slope - f64::from(revival.part.through[0])).abs() < 1e-2 * (1.0 + slope.abs()));
 }
