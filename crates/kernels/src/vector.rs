@@ -1,10 +1,13 @@
 //! Small loops over slices that the compiler turns into vector code.
 
+pub use pulp::NullaryFnOnce as Body;
+
 /// Runs `body` compiled for the best vector instructions of this machine.
 ///
-/// Everything inside must be inlined into the closure for that to have an effect.
+/// Everything inside must be inlined for that to have an effect. A short closure is; a long one must be a type that
+/// implements [`Body`] with `#[inline(always)]` on its `call`.
 #[inline(always)]
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+pub fn vectorised<B: Body>(body: B) -> B::Output {
     pulp::Arch::new().dispatch(body)
 }
 

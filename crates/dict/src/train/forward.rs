@@ -12,7 +12,7 @@ use super::parameters::{Layout, Parameters};
 use super::part::Part;
 use super::settings::Distance;
 use crate::codes::Codes;
-use kernels::vector::{add_scaled, dot, vectorised};
+use kernels::vector::{Body, add_scaled, dot, vectorised};
 use kernels::{matmul_nn, matmul_nt};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -87,7 +87,12 @@ impl Forward<'_> {
                     residual,
                     through,
                 };
-                vectorised(|| self.block(rows, &views, dense))
+                vectorised(Block {
+                    forward: self,
+                    rows,
+                    views: &views,
+                    dense,
+                })
             })
             .collect();
         if dense {
@@ -228,6 +233,23 @@ impl Forward<'_> {
                 .zip(picked)
                 .for_each(|(out, feature)| *out = values[*feature as usize]);
         }
+    }
+}
+
+/// One block of rows, to be compiled for this machine.
+struct Block<'a> {
+    forward: &'a Forward<'a>,
+    rows: Rows<'a>,
+    views: &'a [View<'a>],
+    dense: bool,
+}
+
+impl Body for Block<'_> {
+    type Output = Loss;
+
+    #[inline(always)]
+    fn call(self) -> Loss {
+        self.forward.block(self.rows, self.views, self.dense)
     }
 }
 

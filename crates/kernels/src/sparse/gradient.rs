@@ -1,7 +1,7 @@
 //! A gradient of rows that is computed where it is used.
 
 use super::PANEL;
-use crate::vector::vectorised;
+use crate::vector::{Body, dot, vectorised};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -76,7 +76,14 @@ impl Gradient<'_> {
         self.each_panel(|panel| {
             let blocks = weights.par_chunks((ROWS * self.columns).max(1)).enumerate();
             let sums: Vec<f64> = blocks
-                .map(|(block, weights)| vectorised(|| panel.squares(block * ROWS, weights, share)))
+                .map(|(block, weights)| {
+                    vectorised(Squares {
+                        panel,
+                        first: block * ROWS,
+                        weights,
+                        share,
+                    })
+                })
                 .collect();
             total += sums.iter().sum::<f64>();
         });
@@ -160,20 +167,34 @@ impl Panel<'_> {
             finish(row, self.columns.clone(), weights, out);
         }
     }
+}
 
-    /// Σ of squares of a block of rows, from `first` on.
+/// Σ of squares of a block of rows, from `first` on.
+struct Squares<'a> {
+    panel: &'a Panel<'a>,
+    first: usize,
+    /// `[rows, columns]`.
+    weights: &'a [f32],
+    share: Option<&'a [f32]>,
+}
+
+impl Body for Squares<'_> {
+    type Output = f64;
+
     #[inline(always)]
-    fn squares(&self, first: usize, weights: &[f32], share: Option<&[f32]>) -> f64 {
+    fn call(self) -> f64 {
+        let Self { panel, share, .. } = self;
         let mut room = [0.0; PANEL];
-        let out = &mut room[..self.columns.len()];
+        let out = &mut room[..panel.columns.len()];
         let mut total = 0.0;
-        for (place, weights) in weights.chunks_exact(self.gradient.columns).enumerate() {
-            let row = first + place;
-            if !self.touches(row) {
+        let lines = self.weights.chunks_exact(panel.gradient.columns);
+        for (place, weights) in lines.enumerate() {
+            let row = self.first + place;
+            if !panel.touches(row) {
                 continue;
             }
-            self.sum(row, &weights[self.columns.clone()], out);
-            let square = f64::from(out.iter().map(|value| value * value).sum::<f32>());
+            panel.sum(row, &weights[panel.columns.clone()], out);
+            let square = f64::from(dot(out, out));
             total += share.map_or(1.0, |share| f64::from(share[row])) * square;
         }
         total

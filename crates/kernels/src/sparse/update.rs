@@ -4,8 +4,13 @@ use super::PANEL;
 use super::gradient::{Gradient, Panel, ROWS};
 use super::moments::{Moments, Short, set_signed, set_unsigned, signed, unsigned};
 use crate::adam::AdamStep;
-use crate::vector::vectorised;
+use crate::vector::{Body, vectorised};
 use rayon::prelude::*;
+
+/// Rows ahead of which weights are asked for.
+const AHEAD: usize = 6;
+/// Values of a line of the cache.
+const LINE: usize = 16;
 
 /// How long each row has had no gradient.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +43,14 @@ pub fn update(
         let blocks = moments.blocks((panel.columns.start, panel.columns.len()), ROWS);
         let tasks = weights.par_chunks_mut(ROWS * columns).zip(blocks);
         tasks.enumerate().for_each(|(block, (weights, moments))| {
-            vectorised(|| step.block(panel, (block * ROWS, weights), columns, moments));
+            vectorised(Block {
+                step: &step,
+                panel,
+                first_row: block * ROWS,
+                weights,
+                columns,
+                moments,
+            });
         });
     });
 }
@@ -70,45 +82,71 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The panel's columns of a block of rows.
-    #[inline(always)]
-    fn block(
-        &self,
-        panel: &Panel<'_>,
-        (first_row, weights): (usize, &mut [f32]),
-        columns: usize,
-        [first, second]: [Short<'_>; 2],
-    ) {
-        let width = panel.columns.len();
-        let mut room = [0.0; PANEL];
-        let lines = weights.chunks_exact_mut(columns).enumerate();
-        for (place, line) in lines {
-            let row = first_row + place;
-            let (touched, age) = (panel.touches(row), self.reach.ages[row]);
-            if !touched && age >= self.reach.rest {
-                continue;
-            }
-            let weights = &mut line[panel.columns.clone()];
-            let piece = place * width..(place + 1) * width;
-            let first = (&mut first.0[piece.clone()], &mut first.1[piece.clone()]);
-            let second = (&mut second.0[piece.clone()], &mut second.1[piece]);
-            let factors = self.factors(row);
-            if touched {
-                let gradient = &mut room[..width];
-                panel.sum(row, weights, gradient);
-                factors.update(weights, [first, second], gradient);
-            } else {
-                factors.coast(weights, [first, second]);
-            }
-        }
-    }
-
     #[inline(always)]
     fn factors(&self, row: usize) -> Factors {
         Factors {
             options: self.options,
             decay: self.decays[row],
             scale: self.scale,
+        }
+    }
+}
+
+/// The panel's columns of a block of rows.
+struct Block<'a> {
+    step: &'a Step<'a>,
+    panel: &'a Panel<'a>,
+    first_row: usize,
+    /// `[rows, columns]`.
+    weights: &'a mut [f32],
+    columns: usize,
+    /// `[rows, width]` each.
+    moments: [Short<'a>; 2],
+}
+
+impl Body for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (width, start) = (self.panel.columns.len(), self.panel.columns.start);
+        let [first, second] = self.moments;
+        let mut room = [0.0; PANEL];
+        for place in 0..self.weights.len() / self.columns {
+            let row = self.first_row + place;
+            let (touched, age) = (self.panel.touches(row), self.step.reach.ages[row]);
+            if let Some(later) = self.weights.get((place + AHEAD) * self.columns + start..) {
+                fetch(&later[..width]);
+            }
+            if !touched && age >= self.step.reach.rest {
+                continue;
+            }
+            let weights = &mut self.weights[place * self.columns + start..][..width];
+            let piece = place * width..(place + 1) * width;
+            let first = (&mut first.0[piece.clone()], &mut first.1[piece.clone()]);
+            let second = (&mut second.0[piece.clone()], &mut second.1[piece]);
+            let factors = self.step.factors(row);
+            if touched {
+                let gradient = &mut room[..width];
+                self.panel.sum(row, weights, gradient);
+                factors.update(weights, [first, second], gradient);
+            } else {
+                factors.coast(weights, [first, second]);
+            }
+        }
+    }
+}
+
+/// Asks for values that are needed soon. Rows lie too far apart for the machine to guess.
+#[inline(always)]
+fn fetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "there is no safe way to ask for memory")]
+        // SAFETY: it reads nothing, and SSE is on every machine of this architecture.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
         }
     }
 }
