@@ -115,8 +115,9 @@ impl Body for Block<'_> {
         for place in 0..self.weights.len() / self.columns {
             let row = self.first_row + place;
             let (touched, age) = (self.panel.touches(row), self.step.reach.ages[row]);
-            if let Some(later) = self.weights.get((place + AHEAD) * self.columns + start..) {
-                fetch(&later[..width]);
+            let later = (place + AHEAD) * self.columns + start;
+            if let Some(later) = self.weights.get(later..later + width) {
+                fetch(later);
             }
             if !touched && age >= self.step.reach.rest {
                 continue;
