@@ -183,6 +183,7 @@ fn parts(model: &Model, example: &Example, rounds: usize) -> Vec<f64> {
     let wanted = Wanted {
         clean: true,
         corrupted: false,
+        read_from: example.tokens.len() - 1,
     };
     timed(rounds, || {
         let mut clock = Instant::now();

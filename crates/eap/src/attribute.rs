@@ -160,6 +160,7 @@ impl<'a> Scorer<'a> {
         let wanted = Wanted {
             clean: points().any(|point| point == Point::Clean),
             corrupted: points().any(Point::is_ablated_input),
+            read_from: read_from(sets),
         };
         let longest = longest(sets);
         let mut pass = Pass::new(self, &longest, sets, wanted)?;
@@ -174,6 +175,13 @@ impl<'a> Scorer<'a> {
         }
         Ok(pass.finish())
     }
+}
+
+/// The first position whose logits any of them reads.
+fn read_from(sets: &[Vec<&Example>]) -> usize {
+    let examples = sets.iter().flatten();
+    let read = examples.flat_map(|example| example.positions_read());
+    read.min().unwrap_or(0)
 }
 
 fn finite(scores: &Scores, example: &Example) -> anyhow::Result<()> {

@@ -53,20 +53,32 @@ pub fn recorder(graph: &Graph) -> Recorder {
     Recorder::new((0..=2 * graph.n_layers).map(|block| hook_of(graph, block)))
 }
 
+/// What the last layer shows of its last positions, behind zeros: `[batch, seq, width]`. No loss reads what stood there.
+pub fn from_start(shown: Tensor, seq: usize) -> anyhow::Result<Tensor> {
+    let own = shown.dim(1)?;
+    if own == seq {
+        return Ok(shown);
+    }
+    Ok(shown.pad_with_zeros(1, seq - own, 0)?)
+}
+
 impl Blocks {
     /// What a recorder saw.
     pub fn recorded(mut recorder: Recorder, model: &Model, graph: &Graph) -> anyhow::Result<Self> {
+        let seq = recorder.activations.get(&hook_of(graph, 0));
+        let seq = seq.context("the model did not show its embedding")?.dim(1)?;
         let taken = (0..=2 * graph.n_layers).map(|block| {
             let hook = hook_of(graph, block);
             let shown = recorder.activations.remove(&hook);
             let shown = shown.with_context(|| format!("the model did not show {hook}"))?;
-            Ok(match hook.site {
+            let written = match hook.site {
                 Site::Z => {
                     let z = model.scaled_z(hook.layer, &shown.flatten(0, 1)?)?;
                     z.reshape(shown.dims())?
                 }
                 _ => shown,
-            })
+            };
+            from_start(written, seq)
         });
         Ok(Self(taken.collect::<anyhow::Result<_>>()?))
     }

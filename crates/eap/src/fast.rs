@@ -162,10 +162,11 @@ impl<'a> Fast<'a> {
                 if columns.is_empty() || before <= self.sources.start {
                     continue;
                 }
-                self.read(group, &tokens);
+                self.read(group, &tokens, columns.len());
                 let (rows, width) = (before - self.sources.start, tile.len() * self.d_model);
                 let mut sums = vec![0.0; rows * columns.len()];
-                let (written, gradients) = (&self.written[..rows * width], &self.gradients);
+                let written = &self.written[..rows * width];
+                let gradients = &self.gradients[..columns.len() * width];
                 edges::add_products(&mut sums, written, gradients, width);
                 let first = self.sources.start;
                 self.contraction.add_products(map, &sums, first, &columns);
@@ -222,30 +223,36 @@ impl<'a> Fast<'a> {
     }
 
     /// Makes the rows of a group's targets at some tokens.
-    fn read(&mut self, group: usize, tokens: &Range<usize>) {
+    fn read(&mut self, group: usize, tokens: &Range<usize>, columns: usize) {
         let (inputs, d_model) = (self.inputs, self.d_model);
+        let width = tokens.len() * d_model;
         let mut gradients = std::mem::take(&mut self.gradients);
-        gradients.clear();
-        if let Some(mlp) = group
-            .checked_sub(1)
-            .and_then(|layer| inputs.layers[layer].mlp.as_ref())
-        {
-            gradients.extend_from_slice(at(mlp, tokens, d_model));
+        // Room once for the largest group of the longest tile: filling it anew would cost as much as writing it.
+        if gradients.len() < columns * width {
+            gradients.resize(columns * width, 0.0);
         }
-        match inputs.layers.get(group) {
-            Some(layer) => self.read_attention(&mut gradients, layer, tokens),
-            None => gradients.extend(inputs.logits.iter().flat_map(|x| at(x, tokens, d_model))),
+        let mut out = gradients.as_mut_slice();
+        let mlp = group
+            .checked_sub(1)
+            .and_then(|layer| inputs.layers[layer].mlp.as_ref());
+        if let Some(mlp) = mlp {
+            taken(&mut out, width).copy_from_slice(at(mlp, tokens, d_model));
+        }
+        match (inputs.layers.get(group), &inputs.logits) {
+            (Some(layer), _) => self.read_attention(out, layer, tokens),
+            (None, Some(logits)) => out[..width].copy_from_slice(at(logits, tokens, d_model)),
+            (None, None) => (),
         }
         self.gradients = gradients;
     }
 
-    fn read_attention(&self, out: &mut Vec<f32>, layer: &LayerInputs<'_>, tokens: &Range<usize>) {
+    fn read_attention(&self, mut out: &mut [f32], layer: &LayerInputs<'_>, tokens: &Range<usize>) {
         let width = tokens.len() * self.d_model;
         let mut first = 0;
         for (part, gradient) in layer.attention.iter().enumerate() {
             let Some(gradient) = gradient else { continue };
             let Some(weights) = &layer.weights else {
-                out.extend_from_slice(at(gradient, tokens, self.d_model));
+                taken(&mut out, width).copy_from_slice(at(gradient, tokens, self.d_model));
                 continue;
             };
             let norms: Vec<Along<'_>> = layer
@@ -265,10 +272,8 @@ impl<'a> Fast<'a> {
                 &norms,
             );
             let n = self.contraction.graph.part_columns(0, part).len();
-            let start = out.len();
-            out.resize(start + n * width, 0.0);
             let narrow = at(gradient, tokens, n * heads.d_in);
-            edges::expand(&mut out[start..], narrow, tokens.len(), heads);
+            edges::expand(taken(&mut out, n * width), narrow, tokens.len(), heads);
             first += n;
         }
     }
@@ -287,6 +292,13 @@ fn heads_of<'a>(
         gamma,
         norms,
     }
+}
+
+/// The first numbers of a slice, which then begins behind them.
+fn taken<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
+    let (first, behind) = std::mem::take(rest).split_at_mut(n);
+    *rest = behind;
+    first
 }
 
 /// Rows of a range.

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use anyhow::{Context, ensure};
 use candle_core::{DType, Tensor};
-use model::{Batch, Cache, Hook, Model, Site, Tap, Trace};
+use model::{Batch, Cache, Hook, Model, Site, Tap, Trace, TraceOf};
 
 use crate::{
-    blocks::{Blocks, hook_of, layer_of, recorder},
+    blocks::{Blocks, from_start, hook_of, layer_of, recorder},
     example::Example,
     expand::Expansion,
     graph::Graph,
@@ -113,6 +113,8 @@ pub struct Setting<'a> {
 pub struct Run {
     /// Position from which the sequences are run; the tensors below begin there.
     pub start: usize,
+    /// Position behind `start` from which the last layer runs: what it leaves before that is 0.
+    tail: usize,
     /// Keys and values of the positions before it.
     prefix: Option<Cache>,
     /// Trace of the clean run, when asked for.
@@ -132,6 +134,8 @@ pub struct Wanted {
     pub clean: bool,
     /// Of the corrupted ones.
     pub corrupted: bool,
+    /// The first position of the sequences whose logits a loss reads: before it, the last layer makes keys and values alone.
+    pub read_from: usize,
 }
 
 impl Wanted {
@@ -183,8 +187,10 @@ impl Run {
         let last = Hook::new(Site::ResidPost, setting.graph.n_layers - 1);
         recorder.hooks.push(last);
         let kept = wanted.rows(n, corrupted);
+        let tail = wanted.read_from.saturating_sub(start);
         let trace = if let Some(kept) = &kept {
-            Some(model.trace_rows(&batch, kept.clone(), shown, &mut recorder)?)
+            let rows = kept.clone();
+            Some(model.trace_rows(&batch, TraceOf { rows, tail }, shown, &mut recorder)?)
         } else {
             model.forward_behind(shown, &batch, last, &mut recorder)?;
             None
@@ -201,6 +207,7 @@ impl Run {
         let (clean_trace, corrupted_trace) = (part(0..n)?, part(n..2 * n)?);
         let shown = recorder.activations.remove(&last);
         let shown = shown.context("the model did not show its last residual")?;
+        let shown = from_start(shown, batch.seq)?;
         let outputs = Blocks::recorded(recorder, model, setting.graph)?;
         let differences = if corrupted {
             outputs.rows(0..n)?.towards(&outputs.rows(n..2 * n)?)?
@@ -209,6 +216,7 @@ impl Run {
         };
         Ok(Self {
             start,
+            tail,
             prefix,
             clean: clean_trace,
             corrupted: corrupted_trace,
@@ -225,7 +233,11 @@ impl Run {
         tap: &mut dyn Tap,
     ) -> anyhow::Result<Trace> {
         let batch = Batch::right_padded(&clean_tokens(examples, self.start), 0);
-        Ok(model.trace_rows(&batch, 0..examples.len(), self.prefix.as_mut(), tap)?)
+        let of = TraceOf {
+            tail: self.tail,
+            ..TraceOf::whole(&batch)
+        };
+        Ok(model.trace_rows(&batch, of, self.prefix.as_mut(), tap)?)
     }
 }
 
@@ -345,6 +357,7 @@ impl Tap for Shift {
     }
 
     fn tap(&mut self, _: Hook, activation: Tensor) -> model::Result<Tensor> {
-        Ok((activation + &self.by)?)
+        let (own, whole) = (activation.dim(1)?, self.by.dim(1)?);
+        Ok((activation + self.by.narrow(1, whole - own, own)?)?)
     }
 }

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 /// Values of a row multiplied at a time: a few such pieces stay in the first-level cache.
 const PIECE: usize = 1024;
-/// Rows of the left side that one task multiplies.
-const TASK: usize = 64;
+/// Rows of the left side that one task multiplies: few, so that all threads have work beside few rows.
+const TASK: usize = 16;
 /// Rows and columns of a product that registers of AVX-512 hold.
 const ROWS: usize = 4;
 const COLUMNS: usize = 6;

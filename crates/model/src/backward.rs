@@ -6,7 +6,7 @@ use crate::config::NormNames;
 use crate::gradients::Collector;
 use crate::norm::{Norm, normed_again, normed_backward};
 use crate::ops::{self, Turn};
-use crate::transformer::{Layer, LayerTrace};
+use crate::transformer::{Layer, LayerTrace, Rows};
 use crate::{GradientTap, Gradients, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
 
@@ -38,12 +38,13 @@ impl Model {
         taps: &mut dyn GradientTap,
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
-        self.show(taps, Target::Logits, trace, &d_resid)?;
+        self.show(taps, Target::Logits, trace, &trace.padded(&d_resid, trace.tail)?)?;
         for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
             if !trace.holds(Site::MlpOut, index) {
                 d_resid =
                     self.backward_mlp(index, layer, kept, &d_resid, trace, taps, gradients)?;
             }
+            d_resid = trace.padded(&d_resid, trace.tail_of(index))?;
             if !trace.holds(Site::AttnOut, index) {
                 d_resid =
                     self.backward_attention(index, layer, kept, &d_resid, trace, taps, gradients)?;
@@ -134,7 +135,8 @@ impl Model {
         let d_normed = ops::add(&layer.gate.backward(&d_gate)?, &layer.up.backward(&d_up)?)?;
         gradients.norm(norms.mlp, read, &d_normed)?;
         let through = normed_backward(layer.mlp_norm.as_ref(), trace.rules, &d_normed, read)?;
-        self.show(taps, Target::Mlp(index), trace, &through)?;
+        let whole = trace.padded(&through, trace.tail_of(index))?;
+        self.show(taps, Target::Mlp(index), trace, &whole)?;
         Ok(ops::add(d_resid, &through)?)
     }
 
@@ -155,10 +157,12 @@ impl Model {
         let name = |part: &str| format!("model.layers.{index}.self_attn.{part}");
         let norms = self.norm_names(index);
         let added = (layer.attention_after.as_ref(), kept.attention_raw.as_ref());
-        let d_out = added_backward(added, norms.attention_after, trace, d_resid, gradients)?;
+        let tail = trace.tail_of(index);
+        let own = Rows::of(&trace.batch, 0).behind(d_resid, tail)?;
+        let d_out = added_backward(added, norms.attention_after, trace, &own, gradients)?;
         let dz = layer.o.backward(&d_out)?;
         gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
-        let shape = self.attention_shape(index, trace.offset, &trace.batch.starts);
+        let shape = self.attention_shape(index, trace.offset + tail, &trace.batch.starts);
         let by_head = taps.wants_heads();
         // With keys and values repeated, the same reverse step tells the query heads that share them apart.
         let n = if by_head {
@@ -174,6 +178,7 @@ impl Model {
             (dq, dk) = (dq.zeros_like()?, dk.zeros_like()?);
         }
         let dq = self.backward_heads(&dq, layer, kept, (index, 0), trace, gradients)?;
+        let dq = trace.padded(&dq, tail)?;
         let mut dk = self.backward_heads(&dk, layer, kept, (index, 1), trace, gradients)?;
         let mut dv = dv.reshape(((), n * self.config.d_head))?;
         if by_head {
@@ -274,10 +279,11 @@ impl Model {
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
         let (batch, seq, n, d_head) = dy.dims4()?;
+        let placed = trace.placed.behind(batch, trace.batch.seq - seq);
         let turned = ops::rope(
             &dy.reshape((batch * seq, n, d_head))?,
-            &trace.placed.rows,
-            trace.placed.rope(self.config.windows[index].is_some()),
+            &placed.rows,
+            placed.rope(self.config.windows[index].is_some()),
             Turn::Back,
         )?;
         let (Some(norms), Some(raw)) = (&layer.qk_norm, &kept.raw_qk) else {

@@ -71,6 +71,19 @@ impl Batch {
         }
     }
 
+    /// The positions from `tail` on of every row.
+    pub(crate) fn behind(&self, tail: usize) -> Self {
+        let tokens = self.token_ids.chunks(self.seq.max(1));
+        let moved = |places: &[usize]| places.iter().map(|p| p.saturating_sub(tail)).collect();
+        Self {
+            batch: self.batch,
+            seq: self.seq - tail,
+            token_ids: tokens.flat_map(|row| &row[tail..]).copied().collect(),
+            starts: moved(&self.starts),
+            ends: moved(&self.ends),
+        }
+    }
+
     /// Token ids of one sequence without its padding.
     pub fn sequence(&self, row: usize) -> &[u32] {
         &self.token_ids[row * self.seq..][self.starts[row]..self.ends[row]]

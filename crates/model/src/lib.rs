@@ -71,6 +71,7 @@ pub use score::Continuation;
 pub use storage::{Loading, Storage};
 pub use tap::{GradientTap, Recorder, Tap};
 pub use tokenizer::Tokenizer;
+pub use trace::TraceOf;
 pub use transformer::{Model, Trace};
 pub use weights::parse_dtype;
 

@@ -41,6 +41,16 @@ impl Placed {
             _ => &self.tables.all,
         }
     }
+
+    /// The same for the positions from `tail` on of every one of `batch` rows.
+    pub(crate) fn behind(&self, batch: usize, tail: usize) -> Self {
+        let seq = self.rows.len() / batch.max(1);
+        let rows = self.rows.chunks(seq.max(1)).flat_map(|row| &row[tail..]);
+        Self {
+            tables: self.tables.clone(),
+            rows: rows.copied().collect(),
+        }
+    }
 }
 
 impl Rotary {

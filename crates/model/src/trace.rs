@@ -2,7 +2,7 @@
 
 use crate::rotary::Placed;
 use crate::transformer::Pass;
-use crate::{Batch, Cache, Hook, Model, Result, Rules, Tap};
+use crate::{Batch, Cache, Error, Hook, Model, Result, Rules, Tap};
 use candle_core::Tensor;
 use std::ops::Range;
 
@@ -10,6 +10,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Trace {
     pub(crate) batch: Batch,
+    /// Position from which the last block ran: what it left of its queries, its MLP and `last` begins there.
+    pub(crate) tail: usize,
     /// Positions before the first of the batch, whose keys and values are in the layers.
     pub(crate) offset: usize,
     pub(crate) placed: Placed,
@@ -27,6 +29,26 @@ pub struct Trace {
     pub(crate) held: Option<Hook>,
 }
 
+/// What is kept of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceOf {
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// The first position whose logits will be read. Before it, the last block makes keys and values and nothing else: a tap
+    /// sees that block's activations from there on.
+    pub tail: usize,
+}
+
+impl TraceOf {
+    /// All rows at all positions.
+    pub fn whole(batch: &Batch) -> Self {
+        Self {
+            rows: 0..batch.batch,
+            tail: 0,
+        }
+    }
+}
+
 impl Model {
     /// Runs the blocks of a batch and keeps what the reverse pass needs of some of its rows. Logits: [`Model::logits_at`].
     ///
@@ -35,20 +57,22 @@ impl Model {
     pub fn trace_rows(
         &self,
         batch: &Batch,
-        kept: Range<usize>,
+        of: TraceOf,
         prefix: Option<&mut Cache>,
         tap: &mut dyn Tap,
     ) -> Result<Trace> {
         let offset = prefix.as_ref().map_or(0, |prefix| prefix.len);
+        let TraceOf { rows: kept, tail } = of;
         let mut pass = Pass {
             cache: prefix,
             trace: Some(Vec::new()),
             kept: Some(kept.clone()),
+            tail,
             ..Pass::default()
         };
         let last = self.blocks(batch, &mut pass, tap)?;
-        let whole = Rows::of(batch, offset);
-        let last = whole.cut(&last, &kept, batch.seq)?;
+        let whole = Rows::of(&batch.behind(tail), offset);
+        let last = whole.cut(&last, &kept, batch.seq - tail)?;
         let batch = batch.cut(&kept, batch.seq);
         Ok(Trace {
             offset,
@@ -57,6 +81,7 @@ impl Model {
             last_scale: self.final_norm.forward(&last)?.scale,
             last,
             batch,
+            tail,
             capped: None,
             rows: None,
             rules: Rules::default(),
@@ -66,8 +91,11 @@ impl Model {
 
     /// Logits `[rows, vocab]` of some positions of a trace, each `row * seq + position`: the reverse pass of the trace
     /// then takes the gradient by them.
+    ///
+    /// # Errors
+    /// At positions before those that were run.
     pub fn logits_at(&self, trace: &mut Trace, rows: &[u32]) -> Result<Tensor> {
-        let rows = Tensor::new(rows, &self.device)?;
+        let rows = Tensor::new(trace.behind(rows)?, &self.device)?;
         let logits = self.logits_of(&trace.last.index_select(&rows, 0)?)?;
         trace.rows = Some(rows);
         trace.capped = self.config.form.logit_softcap.map(|_| logits.clone());
@@ -91,22 +119,56 @@ impl Trace {
     /// Rotations that depend on the length of a sequence must not: see `Config::rotation_changes_after`.
     pub fn part(&self, model: &Model, rows: &Range<usize>, seq: usize) -> Result<Self> {
         let whole = Rows::of(&self.batch, self.offset);
+        let own = Rows::of(&self.batch.behind(self.tail), self.offset);
         let batch = self.batch.cut(rows, seq);
-        let layers = self.layers.iter();
+        let layers = self.layers.iter().enumerate();
         Ok(Self {
             placed: model.rotary.place(&model.config, &batch, self.offset)?,
             layers: layers
-                .map(|layer| layer.part(&whole, rows, seq))
+                .map(|(index, layer)| layer.part((&whole, self.tail_of(index)), rows, seq))
                 .collect::<Result<_>>()?,
-            last: whole.cut(&self.last, rows, seq)?,
-            last_scale: whole.cut(&self.last_scale, rows, seq)?,
+            last: own.cut(&self.last, rows, seq - self.tail)?,
+            last_scale: own.cut(&self.last_scale, rows, seq - self.tail)?,
             batch,
+            tail: self.tail,
             offset: self.offset,
             capped: None,
             rows: None,
             rules: self.rules,
             held: self.held,
         })
+    }
+}
+
+impl Trace {
+    /// Position from which a block ran.
+    pub(crate) fn tail_of(&self, index: usize) -> usize {
+        if index + 1 == self.layers.len() {
+            self.tail
+        } else {
+            0
+        }
+    }
+
+    /// Places `row * seq + position` among those that the last block ran at.
+    fn behind(&self, rows: &[u32]) -> Result<Vec<u32>> {
+        let (seq, tail) = (self.batch.seq, self.tail);
+        let place = |&place: &u32| {
+            let (row, position) = (place as usize / seq, place as usize % seq);
+            let own = position.checked_sub(tail);
+            own.map(|own| (row * (seq - tail) + own) as u32)
+        };
+        let places: Option<Vec<u32>> = rows.iter().map(place).collect();
+        places.ok_or_else(|| Error::Argument(format!("the last block ran from position {tail} on")))
+    }
+
+    /// What the last block left, `[batch * (seq - tail), width]`, with zeros before it: `[batch * seq, width]`.
+    pub(crate) fn padded(&self, x: &Tensor, tail: usize) -> Result<Tensor> {
+        if tail == 0 {
+            return Ok(x.clone());
+        }
+        let apart = x.reshape((self.batch.batch, self.batch.seq - tail, ()))?;
+        Ok(apart.pad_with_zeros(1, tail, 0)?.flatten(0, 1)?)
     }
 }
 
@@ -124,6 +186,16 @@ impl Rows {
             seq: batch.seq,
             offset,
         }
+    }
+
+    /// Positions from `tail` on, of a tensor whose first dimension counts tokens.
+    pub(crate) fn behind(&self, x: &Tensor, tail: usize) -> Result<Tensor> {
+        if tail == 0 {
+            return Ok(x.clone());
+        }
+        let apart = x.reshape((self.batch, self.seq, ()))?;
+        let own = apart.narrow(1, tail, self.seq - tail)?;
+        Ok(own.force_contiguous()?.flatten(0, 1)?)
     }
 
     /// Rows of the batch up to some position, of a tensor whose first dimension counts tokens, or pieces of them.
@@ -159,17 +231,27 @@ impl Rows {
 }
 
 impl LayerTrace {
-    /// Some rows of the batch up to some position.
-    pub(crate) fn part(&self, whole: &Rows, rows: &Range<usize>, seq: usize) -> Result<Self> {
-        let cut = |x: &Tensor| whole.cut(x, rows, seq);
+    /// Some rows of the batch up to some position, of a block that ran from `tail` on.
+    pub(crate) fn part(
+        &self,
+        (whole, tail): (&Rows, usize),
+        rows: &Range<usize>,
+        seq: usize,
+    ) -> Result<Self> {
+        let ran = Rows {
+            seq: whole.seq - tail,
+            ..*whole
+        };
+        let all = |x: &Tensor| whole.cut(x, rows, seq);
+        let cut = |x: &Tensor| ran.cut(x, rows, seq - tail);
         let optional = |x: &Option<Tensor>| x.as_ref().map(cut).transpose();
         let pair = |(x, scale): &(Tensor, Tensor)| -> Result<_> { Ok((cut(x)?, cut(scale)?)) };
         Ok(Self {
-            resid_pre: cut(&self.resid_pre)?,
-            attention_scale: optional(&self.attention_scale)?,
+            resid_pre: all(&self.resid_pre)?,
+            attention_scale: self.attention_scale.as_ref().map(all).transpose()?,
             attention_raw: self.attention_raw.as_ref().map(pair).transpose()?,
             raw_qk: match &self.raw_qk {
-                Some([q, k]) => Some([pair(q)?, pair(k)?]),
+                Some([q, (k, scale)]) => Some([pair(q)?, (all(k)?, all(scale)?)]),
                 None => None,
             },
             q: cut(&self.q)?,
@@ -185,7 +267,8 @@ impl LayerTrace {
     }
 }
 
-/// One block's share of a [`Trace`]; `tokens = batch * seq`.
+/// One block's share of a [`Trace`]; `tokens = batch * seq`. Of the last block, all but `resid_pre`, its scale, keys and values
+/// are of the positions from the trace's `tail` on.
 #[derive(Debug)]
 pub(crate) struct LayerTrace {
     /// Residual before the block, `[tokens, d_model]`.

@@ -9,7 +9,7 @@ use crate::{Batch, Cache, Config, Error, Hook, Result, Site, Tap};
 use candle_core::{DType, Device, Tensor};
 
 pub use crate::trace::Trace;
-pub(crate) use crate::trace::{LayerTrace, Rows};
+pub(crate) use crate::trace::{LayerTrace, Rows, TraceOf};
 use kernels::Precision;
 
 /// A decoder-only transformer with its weights.
@@ -58,6 +58,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) kept: Option<std::ops::Range<usize>>,
     /// Stop where this was shown; nothing after it is computed.
     pub(crate) until: Option<Hook>,
+    /// Position from which the last block's output is needed: before it, that block makes keys and values alone.
+    pub(crate) tail: usize,
 }
 
 impl Model {
@@ -118,13 +120,13 @@ impl Model {
         rows: &[u32],
         tap: &mut dyn Tap,
     ) -> Result<(Tensor, Trace)> {
-        let mut trace = self.trace_rows(batch, 0..batch.batch, None, tap)?;
+        let mut trace = self.trace_rows(batch, TraceOf::whole(batch), None, tap)?;
         Ok((self.logits_at(&mut trace, rows)?, trace))
     }
 
     /// The blocks with their trace, and the output of the final norm, `[tokens, d_model]`.
     pub(crate) fn traced(&self, batch: &Batch, tap: &mut dyn Tap) -> Result<(Tensor, Trace)> {
-        let trace = self.trace_rows(batch, 0..batch.batch, None, tap)?;
+        let trace = self.trace_rows(batch, TraceOf::whole(batch), None, tap)?;
         Ok((
             self.final_norm.again(&trace.last, &trace.last_scale)?,
             trace,
@@ -194,7 +196,9 @@ impl Model {
     ) -> Result<Tensor> {
         let config = &self.config;
         let at = |site| Hook::new(site, index);
-        let heads = |x: &Tensor, n: usize| x.reshape((batch.batch, batch.seq, n, config.d_head));
+        let heads = |x: &Tensor, n: usize, batch: &Batch| {
+            x.reshape((batch.batch, batch.seq, n, config.d_head))
+        };
 
         // 1. Norm and projections: [tokens, d_model] → [tokens, heads * d_head]
         let resid_pre = tapped(tap, at(Site::ResidPre), resid, batch)?;
@@ -202,19 +206,37 @@ impl Model {
             return Ok(resid_pre);
         }
         let (y, attention_scale) = normed(layer.attention_norm.as_ref(), &resid_pre)?;
-        let [q, k, v] = Linear::all([&layer.q, &layer.k, &layer.v], &y)?;
+        let tail = if index + 1 == config.n_layers {
+            pass.tail
+        } else {
+            0
+        };
+        // From here on `own` are the positions that go on; keys and values are those of all.
+        let cut = (tail > 0).then(|| (batch.behind(tail), placed.behind(batch.batch, tail)));
+        let (own, placed_own) = cut
+            .as_ref()
+            .map_or((batch, placed), |(own, placed)| (own, placed));
+        let behind = |x: Tensor| Rows::of(batch, 0).behind(&x, tail);
+        let [q, k, v] = if tail == 0 {
+            Linear::all([&layer.q, &layer.k, &layer.v], &y)?
+        } else {
+            let [k, v] = Linear::all([&layer.k, &layer.v], &y)?;
+            [layer.q.forward(&behind(y)?)?, k, v]
+        };
+        let resid_own = behind(resid_pre.clone())?;
 
         // 2. Norm of queries and keys, and rotation
         let norms = layer.qk_norm.as_ref();
-        let rope = (placed, index);
+        let rope = (placed_own, index);
         let (q, raw_q) =
             self.placed_heads(&q, norms.map(|norms| &norms.0), config.n_heads, rope)?;
+        let rope = (placed, index);
         let (k, raw_k) =
             self.placed_heads(&k, norms.map(|norms| &norms.1), config.n_kv_heads, rope)?;
         let (q, k, v) = (
-            heads(&q, config.n_heads)?,
-            heads(&k, config.n_kv_heads)?,
-            heads(&v, config.n_kv_heads)?,
+            heads(&q, config.n_heads, own)?,
+            heads(&k, config.n_kv_heads, batch)?,
+            heads(&v, config.n_kv_heads, batch)?,
         );
 
         // 3. Attention over what is cached and what is new
@@ -223,25 +245,17 @@ impl Model {
             Some(cache) => cache.append(index, &k, &v)?,
             None => (k.clone(), v.clone()),
         };
-        let shape = self.attention_shape(index, offset, &batch.starts);
-        let z = tapped(
-            tap,
-            at(Site::Z),
-            ops::attention(&q, &keys, &values, shape)?,
-            batch,
-        )?;
+        let shape = self.attention_shape(index, offset + tail, &batch.starts);
+        let z = ops::attention(&q, &keys, &values, shape)?;
+        let z = tapped(tap, at(Site::Z), z, own)?;
 
         // 4. Output projection, and its norm where there is one, into the residual stream
         let raw = layer.o.forward(&z)?;
         let (attn_out, scale) = normed(layer.attention_after.as_ref(), &raw)?;
         let attention_raw = scale.map(|scale| (raw, scale));
-        let attn_out = tapped(tap, at(Site::AttnOut), attn_out, batch)?;
-        let resid_mid = tapped(
-            tap,
-            at(Site::ResidMid),
-            ops::add(&resid_pre, &attn_out)?,
-            batch,
-        )?;
+        let attn_out = tapped(tap, at(Site::AttnOut), attn_out, own)?;
+        let resid_mid = ops::add(&resid_own, &attn_out)?;
+        let resid_mid = tapped(tap, at(Site::ResidMid), resid_mid, own)?;
         if pass
             .until
             .is_some_and(|last| last.layer == index && last.site <= Site::ResidMid)
@@ -255,13 +269,9 @@ impl Model {
         let raw = layer.down.forward(&self.gated(&gate, &up)?)?;
         let (mlp_out, scale) = normed(layer.mlp_after.as_ref(), &raw)?;
         let mlp_raw = scale.map(|scale| (raw, scale));
-        let mlp_out = tapped(tap, at(Site::MlpOut), mlp_out, batch)?;
-        let resid_post = tapped(
-            tap,
-            at(Site::ResidPost),
-            ops::add(&resid_mid, &mlp_out)?,
-            batch,
-        )?;
+        let mlp_out = tapped(tap, at(Site::MlpOut), mlp_out, own)?;
+        let resid_post = ops::add(&resid_mid, &mlp_out)?;
+        let resid_post = tapped(tap, at(Site::ResidPost), resid_post, own)?;
 
         if let Some(trace) = &mut pass.trace {
             let raw_qk = raw_q.zip(raw_k).map(|(q, k)| [q, k]);
@@ -286,7 +296,9 @@ impl Model {
                 up,
             };
             trace.push(match &pass.kept {
-                Some(kept) => whole.part(&Rows::of(batch, offset), kept, batch.seq)?,
+                Some(kept) => {
+                    whole.part((&Rows::of(batch, offset), tail), kept, batch.seq)?
+                }
                 None => whole,
             });
         }
