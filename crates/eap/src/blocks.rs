@@ -66,7 +66,9 @@ impl Blocks {
     /// What a recorder saw.
     pub fn recorded(mut recorder: Recorder, model: &Model, graph: &Graph) -> anyhow::Result<Self> {
         let seq = recorder.activations.get(&hook_of(graph, 0));
-        let seq = seq.context("the model did not show its embedding")?.dim(1)?;
+        let seq = seq
+            .context("the model did not show its embedding")?
+            .dim(1)?;
         let taken = (0..=2 * graph.n_layers).map(|block| {
             let hook = hook_of(graph, block);
             let shown = recorder.activations.remove(&hook);
