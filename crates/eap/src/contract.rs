@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::{
     blocks::Blocks,
@@ -101,7 +101,8 @@ impl Contraction<'_> {
         let written = written.narrow(0, sources.start, before - sources.start)?;
         let products =
             model::ops::linear(&written.flatten(1, 2)?, &gradients.flatten(1, 2)?, None)?;
-        let products = products.to_dtype(DType::F64)?.flatten_all()?;
+        let products = products.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let products = products.flatten_all()?;
         self.add_products(map, &products.to_vec1::<f64>()?, sources.start, &columns);
         Ok(())
     }

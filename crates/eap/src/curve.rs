@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::ArgGroup;
-use model::{Device, Model};
+use model::Model;
 use serde::Serialize;
 use stats::Estimate;
 use store::{Provenance, tables::CircuitPoint};
@@ -19,7 +19,7 @@ use crate::{
     masked::Masked,
     method::{Ablation, Method, Plan},
     pairs::Metric,
-    precision::Precision,
+    precision::{Computer, Precision},
     sets::{self, Choice},
     show,
 };
@@ -93,6 +93,8 @@ struct Settings {
     /// Precision of the computation: f32 or f64
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
+    #[command(flatten)]
+    compute: cli::Compute,
     /// Bootstrap draws
     #[arg(long, value_name = "N", default_value_t = stats::DRAWS)]
     draws: usize,
@@ -110,14 +112,16 @@ fn share(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let edges = EdgeMaps::read(std::slice::from_ref(&args.edges));
     let edges = edges.with_context(|| format!("cannot use {}", args.edges.display()))?;
+    let computer = Computer::open(&args.settings.compute, args.settings.dtype)?;
     let (metric, plan) = plan(args)?;
     let examples = examples(args, metric, plan)?;
-    let model = Model::load(&args.model.path, &Device::Cpu, args.settings.dtype.into())?;
+    let model = computer.load(&args.model.path)?;
     refuse_other_graph(&edges.graph, &model, args)?;
     let scores = edges.average(alpha(args))?;
     let references: Vec<&Example> = examples.iter().collect();
     let scorer = Scorer::new(&model, edges.graph, plan, &references)?;
     let circuits = circuits(args, &edges.graph, &scores);
+    say_empty(&circuits);
     let losses = losses(&scorer, &references, &circuits)
         .with_context(|| format!("cannot run {}", args.model.path.display()))?;
     let rows = figures(args, &edges, &circuits, &losses);
@@ -142,6 +146,19 @@ struct Circuit {
 impl Circuit {
     fn n_kept(&self) -> usize {
         self.kept.iter().filter(|&&kept| kept).count()
+    }
+}
+
+/// Small circuits may have no way from the input to the logits: then nothing of them is left.
+fn say_empty(circuits: &[Circuit]) {
+    let chosen = circuits.iter().filter(|circuit| circuit.edges > 0);
+    let empty = chosen.clone().filter(|circuit| circuit.n_kept() == 0);
+    let (empty, n) = (empty.count(), chosen.count());
+    if empty > 0 {
+        cli::say(&format!(
+            "{empty} of {n} circuits have no way from the input to the logits and are pruned away (--select greedy grows them \
+             from the logits, --no-prune keeps them)"
+        ));
     }
 }
 
@@ -217,7 +234,7 @@ fn refuse_other_graph(graph: &Graph, model: &Model, args: &Args) -> anyhow::Resu
     });
     ensure!(
         heads && graph.n_layers == config.n_layers,
-        "{} holds edges of another model than {}: {graph:?}",
+        "{} holds edges of another model than {}: {graph}",
         args.edges.display(),
         args.model.path.display()
     );

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
-use model::{Batch, Hook, Recorder, Site};
+use model::{Batch, Device, Hook, Recorder, Site};
 
 use crate::{
     attribute::{Scorer, Scores},
@@ -231,8 +231,9 @@ impl<'a> Patcher<'a> {
             })
             .collect();
         let shape = (patches.len(), 1, config.n_heads * config.d_head);
-        let mask = Tensor::from_vec(mask, shape, self.scorer.model.device())?;
-        mask.to_dtype(self.scorer.model.dtype())
+        let mask = Tensor::from_vec(mask, shape, &Device::Cpu)?;
+        let mask = mask.to_dtype(self.scorer.model.dtype())?;
+        mask.to_device(self.scorer.model.device())
     }
 
     /// Whether one head's query or key changes the others': a norm over all of them together.

@@ -51,6 +51,20 @@ impl Example {
         self.objective == Objective::Divergence
     }
 
+    /// Every token it names: of its sequences and of its loss.
+    pub fn tokens_named(&self) -> impl Iterator<Item = u32> + '_ {
+        let loss: Vec<u32> = match &self.objective {
+            Objective::Likelihood(targets) => targets.iter().map(|target| target.1).collect(),
+            Objective::LogitDifference { better, worse } => vec![*better, *worse],
+            Objective::ProbabilityDifference { better, worse } => {
+                better.iter().chain(worse).copied().collect()
+            }
+            Objective::Divergence => Vec::new(),
+        };
+        let sequences = self.tokens.iter().chain(self.corrupted.iter().flatten());
+        sequences.copied().chain(loss)
+    }
+
     /// Positions whose logits the loss reads, in its order.
     pub fn positions_read(&self) -> Vec<usize> {
         match &self.objective {

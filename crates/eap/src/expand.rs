@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use candle_core::Result;
-use model::{Model, Tensor};
+use model::{KeyGradients, Model, Tensor};
 
 use crate::{
     blocks::{Blocks, layer_of, sources_of},
@@ -16,8 +16,6 @@ use crate::{
 pub struct Expansion {
     graph: Graph,
     d_head: usize,
-    /// Heads of the keys and values.
-    n_kv_heads: usize,
     layers: Vec<LayerWeights>,
 }
 
@@ -44,7 +42,7 @@ impl Expansion {
                     Some(gamma) => o.broadcast_mul(gamma)?,
                     None => o,
                 },
-                qkv: [weights.q, weights.k, weights.v].map(Tensor::clone),
+                qkv: [weights.q, weights.k, weights.v],
                 gamma: weights.norm.contiguous()?,
             })
         };
@@ -52,7 +50,6 @@ impl Expansion {
         Ok(Self {
             graph: *graph,
             d_head: config.d_head,
-            n_kv_heads: config.n_kv_heads,
             layers: (0..by_head).map(layer).collect::<Result<_>>()?,
         })
     }
@@ -145,35 +142,36 @@ impl Expansion {
         rows.broadcast_mul(&self.layers[layer].gamma)
     }
 
-    /// ⟨x ⊙ γ, Wᵀδ⟩ per position and head: `resid [tokens, d_model]`, `delta [tokens, n * d_head]` → `[tokens, n]`.
+    /// ⟨W·norm(x), δ⟩ per position and head, q then k then v: `resid [tokens, d_model]` with its norm's `scale [tokens, 1]`,
+    /// `deltas [tokens, n * d_head]` → `[tokens, targets]`.
     pub fn pull(
         &self,
         layer: usize,
-        part: usize,
-        resid: &Tensor,
-        delta: &Tensor,
+        (resid, scale): (&Tensor, &Tensor),
+        deltas: &[Tensor; 3],
     ) -> Result<Tensor> {
-        let weight = &self.layers[layer].qkv[part];
-        let scaled = resid.broadcast_mul(&self.layers[layer].gamma)?;
-        let projected = model::ops::linear(&scaled, weight, None)?;
-        model::ops::head_dots(&projected, delta, self.d_head)
+        let own = &self.layers[layer];
+        let normed = model::ops::rms_norm_again(resid, &own.gamma, scale)?;
+        let projected = own.qkv.iter().zip(deltas).map(|(weight, delta)| {
+            let projected = model::ops::linear(&normed, weight, None)?;
+            model::ops::head_dots(&projected, delta, self.d_head)
+        });
+        Tensor::cat(&projected.collect::<Result<Vec<_>>>()?, 1)
     }
 
-    /// Gradients of query heads summed for the graph: as they are, or over those that share a key/value head.
-    pub fn grouped(&self, part: usize, delta: Tensor) -> Result<Tensor> {
-        let grouped = self
-            .graph
-            .heads
-            .is_some_and(|heads| heads.n_kv_heads < heads.n_heads);
-        if part == 0 || !grouped {
-            return Ok(delta);
+    /// How gradients by keys and values are asked for.
+    pub fn keys(&self) -> KeyGradients {
+        match self.graph.heads {
+            Some(heads) if heads.n_kv_heads < heads.n_heads => KeyGradients::Summed,
+            _ => KeyGradients::Apart,
         }
-        model::ops::sum_heads(&delta, self.n_kv_heads, self.d_head)
     }
 
-    /// Bytes that the turned output projections take.
-    pub fn bytes(model: &model::Config, by_head: bool, width: usize) -> usize {
-        let rows = model.n_heads * model.d_head;
+    /// Bytes that the turned output projections take, and the others where the model keeps them in fewer bytes (`dense`).
+    pub fn bytes(model: &model::Config, by_head: bool, dense: bool, width: usize) -> usize {
+        let kv = if dense { model.n_kv_heads } else { 0 };
+        let q = if dense { model.n_heads } else { 0 };
+        let rows = (model.n_heads + q + 2 * kv) * model.d_head;
         if by_head {
             model.n_layers * rows * model.d_model * width
         } else {

@@ -3,7 +3,7 @@
 //! An edge is real when its source is written before its target reads. Sources and targets are in the order of EAP-IG:
 //! layer by layer, attention before MLP, all queries before all keys before all values.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -48,6 +48,20 @@ pub struct Graph {
     pub n_layers: usize,
     /// Heads when attention is split, none at layer level.
     pub heads: Option<Heads>,
+}
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} layers", self.n_layers)?;
+        match self.heads {
+            None => write!(f, ", attention whole"),
+            Some(heads) => write!(
+                f,
+                " of {} heads, {} for keys and values",
+                heads.n_heads, heads.n_kv_heads
+            ),
+        }
+    }
 }
 
 impl Graph {

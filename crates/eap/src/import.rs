@@ -30,15 +30,15 @@ pub enum Format {
 /// scores become averages; an edge without a score, as in MIB's circuits, has 1 when it is in the graph and 0 when it is not.
 /// Raw scores of EAP-IG depend on its batch size: they are those on the scale of `eap score` only when it was 1.
 #[derive(Debug, Clone, clap::Args, Serialize)]
-#[command(before_help = "Example:\n  eap import --from eap-ig graph.pt -o edges.parquet")]
+#[command(before_help = "Example:\n  eap import graph.pt -o edges.parquet")]
 pub struct Args {
     /// File, or folder for mib
     #[arg(value_name = "GRAPH")]
     #[serde(skip)]
     pub graph: PathBuf,
-    /// Format
+    /// Format [default: mib for a folder, eap-ig for a file]
     #[arg(long, value_enum)]
-    pub from: Format,
+    pub from: Option<Format>,
     /// Table of edges to write; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     #[serde(skip)]
@@ -70,7 +70,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn file(args: &Args) -> PathBuf {
-    if args.from == Format::EapIg {
+    let usual = if args.graph.is_dir() {
+        Format::Mib
+    } else {
+        Format::EapIg
+    };
+    if args.from.unwrap_or(usual) == Format::EapIg {
         return args.graph.clone();
     }
     let json = args.graph.join("importances.json");

@@ -18,8 +18,8 @@
 //! - [`method`]: the runs of each method; [`runs`]: them; [`attribute`], `pass`: the scores
 //! - [`blocks`], [`expand`]: what sources write; [`reads`]: gradients by what targets read; [`contract`]: both together,
 //!   `fast` in single precision
-//! - [`routes`]: information flow; [`exact`]: one edge patched; [`check`], [`agreement`], [`slope`]: the run
-//!   against itself; [`precision`]: what it is computed in
+//! - [`routes`]: information flow; [`exact`]: one edge patched; [`check`], [`tested`], [`agreement`], [`slope`]: the run
+//!   against itself; [`precision`]: what it is computed in, and where
 //! - [`metrics`]: the subcommand; [`edges`]: its examples; [`measures`], [`pooled`]: the formulas; [`show`]: its table
 //! - [`compare`]: the subcommand, edge by edge; [`student`]: its test; [`pairing`]: two tables side by side
 //! - [`curve`]: the subcommand `circuit`; [`circuit`]: which edges are kept; [`masked`]: the model on those alone;
@@ -69,6 +69,7 @@ pub mod show;
 pub mod slope;
 pub mod student;
 pub mod table;
+pub mod tested;
 pub mod torch;
 pub mod truncation;
 pub mod zip;

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, ensure};
-use model::{DType, Tensor, loss::Scored};
+use model::{DType, Device, Tensor, loss::Scored};
 
 use crate::example::{Example, Objective};
 
@@ -102,7 +102,10 @@ impl Readout {
         clean: Option<&Tensor>,
         examples: &[&Example],
     ) -> anyhow::Result<Losses> {
-        let rows = |x: &Tensor| x.to_dtype(DType::F64)?.to_vec2::<f64>();
+        let rows = |x: &Tensor| {
+            let here = x.to_device(&Device::Cpu)?;
+            here.to_dtype(DType::F64)?.to_vec2::<f64>()
+        };
         let (found, clean) = (rows(logits)?, clean.map(rows).transpose()?);
         let (mut values, mut gradient) = (Vec::new(), Vec::new());
         for (row, example) in found.iter().zip(examples) {
@@ -124,10 +127,11 @@ impl Readout {
             values.push(value);
             gradient.extend(slope);
         }
-        let d_logits = Tensor::from_vec(gradient, logits.dims(), logits.device())?;
+        let d_logits = Tensor::from_vec(gradient, logits.dims(), &Device::Cpu)?;
+        let d_logits = d_logits.to_dtype(logits.dtype())?;
         Ok(Losses {
             values,
-            d_logits: d_logits.to_dtype(logits.dtype())?,
+            d_logits: d_logits.to_device(logits.device())?,
         })
     }
 }
@@ -179,8 +183,6 @@ fn softmax(row: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use model::Device;
-
     use super::*;
 
     const CLEAN: [f64; 4] = [0.5, -0.25, 1.5, 0.0];

@@ -4,7 +4,7 @@
 //! output of its source: `Σ_u` (`O_u^ablated` − `O_u^now`). With all edges that is the clean run, with none the ablated one.
 
 use anyhow::Context;
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::{
     attribute::Scorer,
@@ -112,7 +112,8 @@ impl<'a> Masked<'a> {
             return Ok(resid.clone());
         }
         let shape = (columns.len(), before);
-        let ablated = Tensor::from_vec(ablated, shape, resid.device())?.to_dtype(resid.dtype())?;
+        let ablated = Tensor::from_vec(ablated, shape, &Device::Cpu)?.to_dtype(resid.dtype())?;
+        let ablated = ablated.to_device(resid.device())?;
         let mut reads = Vec::new();
         for tile in tiles(&(0..resid.dim(0)?), self.scorer.contraction().tile) {
             let rows = self

@@ -188,6 +188,15 @@ impl Plan {
         }
     }
 
+    /// Whether it averages over steps between ablated and clean.
+    pub fn interpolates(self) -> bool {
+        use Method::{EapIgActivations, EapIgActivationsOwn, EapIgInputs};
+        matches!(
+            self.method,
+            EapIgInputs | EapIgActivations | EapIgActivationsOwn
+        )
+    }
+
     /// Whether every example needs a corrupted sequence.
     pub fn needs_corrupted(self) -> bool {
         self.ablation == Ablation::Corrupted

@@ -117,7 +117,7 @@ fn compare(
 ) -> anyhow::Result<Vec<EdgeMetric>> {
     ensure!(
         before.graph == after.graph,
-        "the graphs differ: {:?} and {:?}",
+        "the graphs differ: {} and {}",
         before.graph,
         after.graph
     );

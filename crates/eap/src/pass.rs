@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Runs whose gradients are summed before they are contracted: each leaves the residuals its norms read.
-const RUNS: usize = 8;
+pub(crate) const RUNS: usize = 8;
 
 /// A stretch of one example's positions with scores of its own.
 struct Cell {

@@ -5,7 +5,7 @@
 //! run, one number a head, and is taken from the rows when they are made wide. Nothing here is as large as positions × heads × `d_model`.
 
 use candle_core::Result;
-use model::{GradientTap, HeadGradients, Target, Tensor};
+use model::{GradientTap, HeadGradients, KeyGradients, Target, Tensor};
 
 use crate::{expand::Expansion, graph::Graph};
 
@@ -72,17 +72,16 @@ impl<'a> Reads<'a> {
         layer == 0 && self.skips_first_attention
     }
 
+    /// x and c of a run: c = ⟨W·norm(x), δ⟩·weight/(d σ²), for W·norm(x) = W(γ⊙x)/σ.
     fn norm(&self, layer: usize, parts: &[Tensor; 3], heads: &HeadGradients) -> Result<Norm> {
         let d_model = heads.resid.dim(1)? as f64;
-        let pulls = parts
-            .iter()
-            .enumerate()
-            .map(|(part, delta)| self.expansion.pull(layer, part, &heads.resid, delta));
-        let pull = Tensor::cat(&pulls.collect::<Result<Vec<_>>>()?, 1)?;
-        let scale = (heads.scale.powf(3.0)? * (self.weight / d_model))?;
+        let pull = self
+            .expansion
+            .pull(layer, (&heads.resid, &heads.scale), parts)?;
+        let scale = (heads.scale.sqr()? * (self.weight / d_model))?;
         Ok(Norm {
             resid: heads.resid.clone(),
-            pull: pull.broadcast_mul(&scale)?,
+            pull: model::ops::scale_rows(&pull, &scale)?,
         })
     }
 }
@@ -124,20 +123,15 @@ impl GradientTap for Reads<'_> {
         Ok(add(sum, &gradient, self.weight)?)
     }
 
-    fn wants_heads(&self) -> bool {
-        self.graph.heads.is_some()
+    fn wants_heads(&self) -> Option<KeyGradients> {
+        self.graph.heads.map(|_| self.expansion.keys())
     }
 
     fn heads(&mut self, layer: usize, heads: HeadGradients) -> model::Result<()> {
         if self.skips(layer) {
             return Ok(());
         }
-        let grouped = |part, delta: &Tensor| self.expansion.grouped(part, delta.clone());
-        let parts = [
-            grouped(0, &heads.q)?,
-            grouped(1, &heads.k)?,
-            grouped(2, &heads.v)?,
-        ];
+        let parts = [heads.q.clone(), heads.k.clone(), heads.v.clone()];
         if !self.norms_constant && heads.normed {
             let norm = self.norm(layer, &parts, &heads)?;
             self.norms[layer].push(norm);

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use model::{Hook, Recorder, Site};
 use rayon::prelude::*;
 
@@ -52,7 +52,7 @@ fn of_example(scorer: &Scorer<'_>, example: &Example) -> anyhow::Result<Scores> 
         .forward_until(&clean_batch(&[example]), last, &mut recorder)?;
     let residuals = readers.iter().map(|(hook, _)| {
         let resid = recorder.activations[hook].squeeze(0)?;
-        resid.to_dtype(DType::F64)
+        resid.to_device(&Device::Cpu)?.to_dtype(DType::F64)
     });
     let residuals = residuals.collect::<candle_core::Result<Vec<Tensor>>>()?;
     let n = example.tokens.len();
@@ -71,6 +71,7 @@ fn of_example(scorer: &Scorer<'_>, example: &Example) -> anyhow::Result<Scores> 
             .expansion
             .sources(&blocks, tile.clone(), graph.n_sources())?;
         let written = written
+            .to_device(&Device::Cpu)?
             .to_dtype(DType::F64)?
             .flatten_all()?
             .to_vec1::<f64>()?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use model::{Batch, Cache, Hook, Model, Site, Tap, Trace, TraceOf};
 
 use crate::{
@@ -47,7 +47,7 @@ impl Means {
         for example in examples {
             let blocks = Blocks::run(model, graph, &clean_batch(&[*example]))?;
             let own = blocks.0.iter().map(|block| {
-                let block = block.to_dtype(DType::F64)?;
+                let block = block.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
                 if positional {
                     Ok(block)
                 } else {
@@ -70,10 +70,11 @@ impl Means {
         } else {
             positions
         };
-        let means = sums
-            .unwrap_or_default()
-            .into_iter()
-            .map(|sum| (sum / n as f64)?.to_dtype(model.dtype()));
+        let means = sums.unwrap_or_default().into_iter().map(|sum| {
+            (sum / n as f64)?
+                .to_dtype(model.dtype())?
+                .to_device(model.device())
+        });
         Ok(Self(Blocks(means.collect::<candle_core::Result<_>>()?)))
     }
 

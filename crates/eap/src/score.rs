@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::{ArgGroup, ValueEnum};
-use model::{Config, DType, Device, Model};
+use model::{Config, DType};
 use serde::Serialize;
 use store::Provenance;
 
@@ -15,15 +15,16 @@ use crate::{
     attribute::Scorer,
     check,
     documents::Counts,
-    estimate::Estimate,
+    estimate::{self, Estimate},
     example::Example,
     graph::{Gqa, Graph, Level},
     method::{Ablation, Endpoints, Method, Plan},
     pairs::Metric,
     parts::{Parts, stands},
-    precision::Precision,
+    precision::{Computer, Precision},
     sets::{self, Choice, Set, Work},
     table::Table,
+    tested,
 };
 
 /// Scores the edges of a model: how much its loss depends on what each node passes to each other.
@@ -123,6 +124,8 @@ struct Attribution {
     /// Precision of the computation: f32 or f64
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
+    #[command(flatten)]
+    compute: cli::Compute,
     /// Test finite differences, row sums and column sums before scoring, and patch some edges exactly; a failing identity is
     /// an error
     #[arg(long, value_enum, default_value_t = Check::On)]
@@ -142,18 +145,19 @@ enum Check {
 /// Runs `eap score`.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let plan = plan(args)?;
-    ensure!(
-        args.model.len() == 1 || names_models(&args.output),
-        cli::Usage("several models need {model} in the name of the output".into())
-    );
+    refuse_collisions(args)?;
+    let own = &args.attribution;
+    let computer = Computer::open(&own.compute, own.dtype)?;
     let mut unfinished = 0;
     for model in &args.model {
         let config = Config::load(&model.path)?;
         let Work { sets, counts } = work(args, model, plan)?;
+        within_vocabulary(&sets, config.vocab)?;
         let job = Job {
             args,
             model,
             config,
+            computer: &computer,
             plan,
             sets,
             counts,
@@ -166,6 +170,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if unfinished > 0 {
         cli::say("this shard is done; the table is written when all of them are");
+    }
+    Ok(())
+}
+
+/// Several models need names of their own, for themselves and for what is written of them.
+fn refuse_collisions(args: &Args) -> anyhow::Result<()> {
+    let several = args.model.len() > 1;
+    let outputs = std::iter::once(&args.output).chain(&args.per_position);
+    for output in outputs {
+        ensure!(
+            !several || names_models(output),
+            cli::Usage(format!(
+                "several models need {{model}} in the name of the output: {}",
+                output.display()
+            ))
+        );
+    }
+    for (number, model) in args.model.iter().enumerate() {
+        let before = &args.model[..number];
+        ensure!(
+            before.iter().all(|other| other.label != model.label),
+            cli::Usage(format!("two models are called {}", model.label))
+        );
     }
     Ok(())
 }
@@ -207,6 +234,22 @@ fn work(args: &Args, model: &cli::Labelled, plan: Plan) -> anyhow::Result<Work> 
     }
 }
 
+/// Refuses tokens that the model has not got before anything is loaded.
+fn within_vocabulary(sets: &[Set], vocab: usize) -> anyhow::Result<()> {
+    for (number, example) in sets.iter().flat_map(|set| &set.examples).enumerate() {
+        let outside = example
+            .tokens_named()
+            .find(|&token| token as usize >= vocab);
+        let name = example.doc_id.clone().unwrap_or(format!("pair {number}"));
+        ensure!(
+            outside.is_none(),
+            "cannot use {name}: token {} is outside the vocabulary of {vocab}",
+            outside.unwrap_or(0)
+        );
+    }
+    Ok(())
+}
+
 fn plan(args: &Args) -> anyhow::Result<Plan> {
     let own = &args.attribution;
     let default = if args.pairs.is_some() {
@@ -236,6 +279,16 @@ fn refuse_contradictions(args: &Args, plan: Plan) -> anyhow::Result<()> {
     ensure!(
         own.edges.is_none() || plan.method == Method::Exact,
         usage("--edges is for --method exact: the other methods score every edge at once")
+    );
+    ensure!(
+        !own.constant_attention || plan.method == Method::Relp,
+        usage("--constant-attention is a rule of --method relp")
+    );
+    ensure!(
+        own.endpoints.is_none() || plan.interpolates(),
+        usage(
+            "--endpoints is for --method eap-ig-inputs, eap-ig-activations and eap-ig-activations-own"
+        )
     );
     ensure!(
         args.per_position.is_none() || plan.method != Method::Exact,
@@ -268,6 +321,7 @@ struct Job<'a> {
     args: &'a Args,
     model: &'a cli::Labelled,
     config: Config,
+    computer: &'a Computer,
     plan: Plan,
     sets: Vec<Set>,
     counts: Option<Counts>,
@@ -287,10 +341,12 @@ impl Job<'_> {
         let own = &self.args.attribution;
         let estimate = Estimate {
             config: &self.config,
+            stored: estimate::stored(&self.model.path),
             graph: &self.graph(&self.config),
             plan: self.plan,
             batch: own.batch.get(),
             width: DType::from(own.dtype).size_in_bytes(),
+            int8: own.compute.weights == "int8",
         };
         estimate.text(&self.sets, &self.output())
     }
@@ -309,13 +365,13 @@ impl Job<'_> {
             cli::Usage("shards share a folder beside the output: it must be a file".into())
         );
         let own = &self.args.attribution;
-        let model = Model::load(&self.model.path, &Device::Cpu, own.dtype.into())?;
+        let model = self.computer.load(&self.model.path)?;
         let examples: Vec<&Example> = self.sets.iter().flat_map(|set| &set.examples).collect();
         let mut scorer = Scorer::new(&model, self.graph(&model.config), self.plan, &examples)?;
         let report = self.self_check(&scorer)?;
         scorer.by_position = self.args.per_position.is_some();
         if let Some(n) = own.edges {
-            scorer.edges = Some(check::draw(
+            scorer.edges = Some(tested::draw(
                 &scorer.graph,
                 n.get(),
                 self.args.choice.filter.seed,
@@ -347,7 +403,14 @@ impl Job<'_> {
         let set = self.sets.first().context("there is nothing to score")?;
         let last = set.examples.iter().skip(1).last();
         let tested: Vec<&Example> = set.examples.iter().take(1).chain(last).collect();
-        let report = check::check(scorer, &tested, self.args.choice.filter.seed)?;
+        let report = check::check(scorer, &tested, self.args.choice.filter.seed);
+        let own = &self.args.attribution.compute;
+        let report = report.map_err(|error| match own.precision.as_str() {
+            "bf16" => anyhow::anyhow!(
+                "{error}; --precision bf16 rounds more than a finite difference may: f32 does not"
+            ),
+            _ => error,
+        })?;
         cli::say(&report.line());
         Ok(Some(report))
     }

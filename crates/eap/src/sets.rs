@@ -77,6 +77,15 @@ pub fn from_pairs(
             lacking.unwrap_or(0),
             path.display()
         );
+        let same = examples
+            .iter()
+            .filter(|example| example.differing().is_empty());
+        let (same, n) = (same.count(), examples.len());
+        if same > 0 {
+            cli::say(&format!(
+                "{same} of {n} pairs are the same clean and corrupted: their scores are 0"
+            ));
+        }
     }
     Ok(Work {
         sets: vec![Set {

@@ -42,6 +42,6 @@ pub mod rope;
 pub mod sparse;
 pub mod vector;
 
-pub use attention::{Attention, attention, attention_backward};
+pub use attention::{Attention, KeyGradients, attention, attention_backward};
 pub use linear::{Int8Matrix, Matrix, Precision};
 pub use matmul::{View, ViewMut, matmul, matmul_nn, matmul_nt, matmul_tn};

@@ -9,6 +9,7 @@ use crate::ops::{self, Turn};
 use crate::transformer::{Layer, LayerTrace, Rows};
 use crate::{GradientTap, Gradients, HeadGradients, Model, Result, Site, Target, Trace, heads};
 use candle_core::Tensor;
+use kernels::KeyGradients;
 
 impl Model {
     /// Gradient of the loss by the embedding's output, `[batch, seq, d_model]`, from `d_logits [batch, seq, vocab]`.
@@ -38,7 +39,12 @@ impl Model {
         taps: &mut dyn GradientTap,
         gradients: &mut Collector<'_>,
     ) -> Result<Tensor> {
-        self.show(taps, Target::Logits, trace, &trace.padded(&d_resid, trace.tail)?)?;
+        self.show(
+            taps,
+            Target::Logits,
+            trace,
+            &trace.padded(&d_resid, trace.tail)?,
+        )?;
         for (index, (layer, kept)) in self.layers.iter().zip(&trace.layers).enumerate().rev() {
             if !trace.holds(Site::MlpOut, index) {
                 d_resid =
@@ -164,14 +170,9 @@ impl Model {
         gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
         let shape = self.attention_shape(index, trace.offset + tail, &trace.batch.starts);
         let by_head = taps.wants_heads();
-        // With keys and values repeated, the same reverse step tells the query heads that share them apart.
-        let n = if by_head {
-            self.config.n_heads
-        } else {
-            self.config.n_kv_heads
-        };
-        let (k, v) = (heads::repeated(&kept.k, n)?, heads::repeated(&kept.v, n)?);
-        let (mut dq, dk, dv) = ops::attention_backward(&dz, (&kept.q, &k, &v), shape)?;
+        let keys = by_head.unwrap_or(KeyGradients::Summed);
+        let (mut dq, dk, dv) =
+            ops::attention_backward(&dz, (&kept.q, &kept.k, &kept.v), shape, keys)?;
         let own = |x: Tensor| x.narrow(1, trace.offset, trace.batch.seq)?.contiguous();
         let (mut dk, dv) = (own(dk)?, own(dv)?);
         if trace.rules.attention_constant {
@@ -180,8 +181,8 @@ impl Model {
         let dq = self.backward_heads(&dq, layer, kept, (index, 0), trace, gradients)?;
         let dq = trace.padded(&dq, tail)?;
         let mut dk = self.backward_heads(&dk, layer, kept, (index, 1), trace, gradients)?;
-        let mut dv = dv.reshape(((), n * self.config.d_head))?;
-        if by_head {
+        let mut dv = dv.flatten(2, 3)?.flatten(0, 1)?;
+        if by_head.is_some() {
             let shown = HeadGradients {
                 q: dq.clone(),
                 k: dk.clone(),

@@ -11,9 +11,10 @@ use candle_core::{Result, Tensor};
 pub struct HeadGradients {
     /// By the queries, `[tokens, n_heads * d_head]`.
     pub q: Tensor,
-    /// By the keys as each query head reads them, `[tokens, n_heads * d_head]`.
+    /// By the keys as each query head reads them, `[tokens, n_heads * d_head]`; by the key/value heads themselves,
+    /// `[tokens, n_kv_heads * d_head]`, when they were not told apart.
     pub k: Tensor,
-    /// By the values as each query head reads them, `[tokens, n_heads * d_head]`.
+    /// The same by the values.
     pub v: Tensor,
     /// The residual that was read, `[tokens, d_model]`.
     pub resid: Tensor,

@@ -62,6 +62,7 @@ pub use generate::{Finish, Generated, Sampling, Stops};
 pub use gradients::Gradients;
 pub use heads::HeadGradients;
 pub use hook::{Hook, Site, Target};
+pub use kernels::KeyGradients;
 pub use likelihood::Likelihood;
 pub use loss::nll;
 pub use pieces::HeadWeights;

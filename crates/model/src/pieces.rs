@@ -10,37 +10,37 @@ use candle_core::Tensor;
 
 /// What the heads of one block read and write with.
 #[derive(Debug, Clone)]
-pub struct HeadWeights<'a> {
+pub struct HeadWeights {
     /// γ of the norm before attention, `[d_model]`; 1 where there is none.
     pub norm: Tensor,
     /// Projection to the queries, `[n_heads * d_head, d_model]`.
-    pub q: &'a Tensor,
+    pub q: Tensor,
     /// Projection to the keys, `[n_kv_heads * d_head, d_model]`.
-    pub k: &'a Tensor,
+    pub k: Tensor,
     /// Projection to the values, `[n_kv_heads * d_head, d_model]`.
-    pub v: &'a Tensor,
+    pub v: Tensor,
     /// Output projection, `[d_model, n_heads * d_head]`.
-    pub o: &'a Tensor,
+    pub o: Tensor,
     /// γ of the norm behind attention, `[d_model]`, where there is one.
     pub after: Option<Tensor>,
 }
 
 impl Model {
-    /// Weights of a block's attention.
+    /// Weights of a block's attention in the dtype that is computed in: copies where they are kept in another.
     ///
     /// # Panics
     /// When there is no such block.
-    pub fn head_weights(&self, layer: usize) -> candle_core::Result<HeadWeights<'_>> {
+    pub fn head_weights(&self, layer: usize) -> candle_core::Result<HeadWeights> {
         let block = &self.layers[layer];
         Ok(HeadWeights {
             norm: match &block.attention_norm {
                 Some(norm) => norm.gamma()?,
                 None => self.final_norm.weight.ones_like()?,
             },
-            q: block.q.weight.tensor()?,
-            k: block.k.weight.tensor()?,
-            v: block.v.weight.tensor()?,
-            o: block.o.weight.tensor()?,
+            q: block.q.weight.dense(self.dtype)?,
+            k: block.k.weight.dense(self.dtype)?,
+            v: block.v.weight.dense(self.dtype)?,
+            o: block.o.weight.dense(self.dtype)?,
             after: block
                 .attention_after
                 .as_ref()
@@ -127,7 +127,8 @@ impl Model {
         let (n, tokens, _) = read.dims3()?;
         let heads: Vec<u32> = (0..n).map(|head| (head / (n / own)) as u32).collect();
         let heads = Tensor::new(heads, read.device())?;
-        let weight = linear.weight.tensor()?.reshape((own, d_head, d_model))?;
+        let weight = linear.weight.dense(y.dtype())?;
+        let weight = weight.reshape((own, d_head, d_model))?;
         let weight = weight
             .index_select(&heads, 0)?
             .transpose(1, 2)?

@@ -2,6 +2,7 @@
 
 use crate::{Batch, HeadGradients, Hook, Result, Target};
 use candle_core::Tensor;
+use kernels::KeyGradients;
 use std::collections::BTreeMap;
 
 /// Sees, and may replace, activations of the forward pass. The identity unless told otherwise.
@@ -68,9 +69,10 @@ pub trait GradientTap {
     /// `gradient [batch, seq, d_model]`: of the loss by the residual stream as this target reads it, before its norm.
     fn gradient(&mut self, target: Target, gradient: Tensor) -> Result<()>;
 
-    /// Whether the gradients of single heads are to be shown. They cost nothing unless somebody wants them.
-    fn wants_heads(&self) -> bool {
-        false
+    /// Whether the gradients of single heads are to be shown, and whether those by keys and values that query heads share are
+    /// to be told apart. They cost nothing unless somebody wants them.
+    fn wants_heads(&self) -> Option<KeyGradients> {
+        None
     }
 
     /// Gradients by the queries, keys and values of a block, head by head: shown before the block's targets.

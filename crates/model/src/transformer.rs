@@ -296,9 +296,7 @@ impl Model {
                 up,
             };
             trace.push(match &pass.kept {
-                Some(kept) => {
-                    whole.part((&Rows::of(batch, offset), tail), kept, batch.seq)?
-                }
+                Some(kept) => whole.part((&Rows::of(batch, offset), tail), kept, batch.seq)?,
                 None => whole,
             });
         }

@@ -5,7 +5,8 @@
 use candle_core::{D, DType, Device, Tensor};
 use model::loss::Scored;
 use model::{
-    Batch, GradientTap, HeadGradients, Hook, Model, Recorder, Rules, Site, Tap, Target, nll,
+    Batch, GradientTap, HeadGradients, Hook, KeyGradients, Model, Recorder, Rules, Site, Tap,
+    Target, nll,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,8 +46,8 @@ impl GradientTap for Collect {
         self.targets.insert(target, gradient);
         Ok(())
     }
-    fn wants_heads(&self) -> bool {
-        self.by_head
+    fn wants_heads(&self) -> Option<KeyGradients> {
+        self.by_head.then_some(KeyGradients::Apart)
     }
     fn heads(&mut self, layer: usize, gradients: HeadGradients) -> model::Result<()> {
         self.heads.insert(layer, gradients);
@@ -110,8 +111,8 @@ fn the_gradients_of_heads_add_up_to_those_of_their_targets() {
             };
             let parts = [
                 (&heads.q, weights.q.clone(), Target::Q(*layer)),
-                (&heads.k, wide(weights.k), Target::K(*layer)),
-                (&heads.v, wide(weights.v), Target::V(*layer)),
+                (&heads.k, wide(&weights.k), Target::K(*layer)),
+                (&heads.v, wide(&weights.v), Target::V(*layer)),
             ];
             for (delta, weight, target) in parts {
                 let found = through(delta, &weight, &weights.norm, heads);

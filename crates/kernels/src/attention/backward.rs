@@ -1,14 +1,15 @@
 //! The reverse pass of attention.
 
-use super::{Attention, BLOCK};
+use super::{Attention, BLOCK, KeyGradients};
 use crate::matmul::{Threads, View, ViewMut, matmul};
 use crate::vector::{dot, softmax, vectorised};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// One batch row's keys or values for one head, as a `[positions, d_head]` view over `range`.
 fn head_view(
     data: &[f32],
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     width: usize,
     head: usize,
     d_head: usize,
@@ -24,7 +25,7 @@ fn head_view(
 /// Gradients of [`super::attention`] by q, k and v from `dz`, where keys and values end with the queries (`capacity` =
 /// `offset` + `seq`).
 ///
-/// Shapes as there; returns `(dq, dk, dv)`.
+/// Shapes as there, but with `n_heads` heads of `dk` and `dv` when these are told apart; returns `(dq, dk, dv)`.
 ///
 /// # Panics
 /// When there are keys after the last query.
@@ -32,6 +33,7 @@ pub fn attention_backward(
     dz: &[f32],
     (q, k, v): (&[f32], &[f32], &[f32]),
     shape: Attention<'_>,
+    keys: KeyGradients,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     assert_eq!(
         shape.capacity,
@@ -40,11 +42,16 @@ pub fn attention_backward(
     );
     let (seq, q_width, kv_width) = (shape.seq, shape.q_width(), shape.kv_width());
     let batch = dz.len() / (seq * q_width).max(1);
-    let group_width = shape.group() * shape.d_head;
-    let mut parts: Vec<HeadGradients> = (0..batch * shape.n_kv_heads)
+    // A part is one key/value head with all its query heads, or with one of them.
+    let n = match keys {
+        KeyGradients::Summed => shape.n_kv_heads,
+        KeyGradients::Apart => shape.n_heads,
+    };
+    let members = shape.n_heads / n;
+    let mut parts: Vec<HeadGradients> = (0..batch * n)
         .into_par_iter()
         .map(|task| {
-            let (row, kv_head) = (task / shape.n_kv_heads, task % shape.n_kv_heads);
+            let (row, part) = (task / n, task % n);
             let q_row = row * seq * q_width..(row + 1) * seq * q_width;
             let kv_row = row * shape.capacity * kv_width..(row + 1) * shape.capacity * kv_width;
             let inputs = (
@@ -53,23 +60,23 @@ pub fn attention_backward(
                 &k[kv_row.clone()],
                 &v[kv_row],
             );
-            head_gradients(inputs, (row, kv_head), shape)
+            head_gradients(inputs, row, part * members..(part + 1) * members, shape)
         })
         .collect();
     let dq = interleave(
         &mut parts,
         |part| &part.dq,
-        (batch, seq, shape.n_kv_heads, group_width),
+        (batch, seq, n, members * shape.d_head),
     );
-    let keys = (batch, shape.capacity, shape.n_kv_heads, shape.d_head);
+    let keys = (batch, shape.capacity, n, shape.d_head);
     let dk = interleave(&mut parts, |part| &part.dk, keys);
     let dv = interleave(&mut parts, |part| &part.dv, keys);
     (dq, dk, dv)
 }
 
-/// Gradients of one key/value head and of the query heads that share it, for one row of the batch.
+/// Gradients of query heads that share one key/value head, and of that head as they read it, for one row of the batch.
 struct HeadGradients {
-    /// `[seq, group, d_head]`
+    /// `[seq, heads, d_head]`
     dq: Vec<f32>,
     /// `[capacity, d_head]`
     dk: Vec<f32>,
@@ -79,18 +86,19 @@ struct HeadGradients {
 
 fn head_gradients(
     (dz, q, k, v): (&[f32], &[f32], &[f32], &[f32]),
-    (row, kv_head): (usize, usize),
+    row: usize,
+    heads: Range<usize>,
     shape: Attention<'_>,
 ) -> HeadGradients {
-    let (seq, d_head, group) = (shape.seq, shape.d_head, shape.group());
+    let (seq, d_head, group) = (shape.seq, shape.d_head, heads.len());
+    let kv_head = heads.start / shape.group();
     let mut out = HeadGradients {
         dq: vec![0.0; seq * group * d_head],
         dk: vec![0.0; shape.capacity * d_head],
         dv: vec![0.0; shape.capacity * d_head],
     };
     let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
-    for member in 0..group {
-        let head = kv_head * group + member;
+    for (member, head) in heads.enumerate() {
         for start in (0..seq).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(seq);
             let keys = shape.seen_by_block(row, block.clone());
@@ -152,21 +160,21 @@ fn softmax_backward(gradient: &mut [f32], weights: &[f32], columns: usize) {
     });
 }
 
-/// Puts the parts of the key/value heads side by side: `[batch][n_kv_heads][seq, width]` → `[batch, seq, n_kv_heads, width]`.
+/// Puts the parts side by side: `[batch][n][seq, width]` → `[batch, seq, n, width]`.
 fn interleave<'a>(
     parts: &'a mut [HeadGradients],
     field: impl Fn(&'a HeadGradients) -> &'a Vec<f32> + Sync,
-    (batch, seq, n_kv_heads, width): (usize, usize, usize, usize),
+    (batch, seq, n, width): (usize, usize, usize, usize),
 ) -> Vec<f32> {
     let parts = &*parts;
-    let mut out = vec![0.0; batch * seq * n_kv_heads * width];
-    out.par_chunks_mut(n_kv_heads * width)
+    let mut out = vec![0.0; batch * seq * n * width];
+    out.par_chunks_mut(n * width)
         .with_min_len(64)
         .enumerate()
         .for_each(|(token, out)| {
             let (row, position) = (token / seq, token % seq);
-            for (kv_head, out) in out.chunks_exact_mut(width).enumerate() {
-                let part = field(&parts[row * n_kv_heads + kv_head]);
+            for (part, out) in out.chunks_exact_mut(width).enumerate() {
+                let part = field(&parts[row * n + part]);
                 out.copy_from_slice(&part[position * width..][..width]);
             }
         });
@@ -178,7 +186,7 @@ fn probabilities(
     scores: &mut Vec<f32>,
     q: &[f32],
     k: &[f32],
-    (row, block, head): (usize, std::ops::Range<usize>, usize),
+    (row, block, head): (usize, Range<usize>, usize),
     shape: Attention<'_>,
 ) {
     let keys = shape.seen_by_block(row, block.clone());

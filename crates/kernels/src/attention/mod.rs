@@ -11,6 +11,15 @@ mod forward;
 pub use backward::attention_backward;
 pub use forward::attention;
 
+/// Gradients by keys and values that several query heads share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyGradients {
+    /// Summed over the query heads that share them, `n_kv_heads` of them.
+    Summed,
+    /// Every query head's own, `n_heads` of them.
+    Apart,
+}
+
 /// Query rows whose scores are made together.
 const BLOCK: usize = 64;
 
@@ -230,7 +239,19 @@ mod tests {
             };
             let inputs = [values(2 * seq * shape.q_width(), 1), values(2 * keys * shape.kv_width(), 2), values(2 * keys * shape.kv_width(), 3)];
             let dz = values(inputs[0].len(), 4);
-            let (dq, dk, dv) = attention_backward(&dz, (&inputs[0], &inputs[1], &inputs[2]), shape);
+            let all = (&inputs[0][..], &inputs[1][..], &inputs[2][..]);
+            let (dq, dk, dv) = attention_backward(&dz, all, shape, KeyGradients::Summed);
+            let apart = attention_backward(&dz, all, shape, KeyGradients::Apart);
+            prop_assert_eq!(&apart.0, &dq);
+            for (sums, apart) in [(&dk, &apart.1), (&dv, &apart.2)] {
+                let groups = apart.chunks(group * shape.d_head).zip(sums.chunks(shape.d_head));
+                for (members, sums) in groups {
+                    for (column, sum) in sums.iter().enumerate() {
+                        let total: f32 = members.iter().skip(column).step_by(shape.d_head).sum();
+                        prop_assert!((total - sum).abs() < 1e-4);
+                    }
+                }
+            }
             for (which, gradient) in [dq, dk, dv].iter().enumerate() {
                 let at = probe % gradient.len();
                 let value = |h: f32| {

@@ -3,6 +3,7 @@
 use super::{on_slices, softcap, softcap_backward, tensor};
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_transformers::utils::repeat_kv;
+use kernels::KeyGradients;
 
 /// What the shapes of the tensors do not say.
 #[derive(Debug, Clone, Copy)]
@@ -39,22 +40,29 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) 
         .reshape((batch * seq, n_heads * d_head))
 }
 
-/// Gradients by q, k and v, shaped as they are, from `dz [batch * seq, n_heads * d_head]`; keys end with the queries.
+/// Gradients by q, k and v, shaped as they are, from `dz [batch * seq, n_heads * d_head]`; keys end with the queries. Those by
+/// k and v have `n_heads` heads when they are told apart.
 pub fn attention_backward(
     dz: &Tensor,
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     shape: AttentionShape<'_>,
+    keys: KeyGradients,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (batch, seq, n_heads, d_head) = q.dims4()?;
     let kernel = kernel_shape(q, k, shape)?;
     let fast = uncapped(shape, [dz, q, k, v], |[dz, q, k, v]| {
-        kernels::attention_backward(dz, (q, k, v), kernel)
+        kernels::attention_backward(dz, (q, k, v), kernel, keys)
     });
+    let n = match keys {
+        KeyGradients::Summed => k.dim(2)?,
+        KeyGradients::Apart => n_heads,
+    };
     if let Some((dq, dk, dv)) = fast {
+        let wide = [batch, k.dim(1)?, n, d_head];
         return Ok((
             tensor(dq, q.dims(), q)?,
-            tensor(dk, k.dims(), q)?,
-            tensor(dv, v.dims(), q)?,
+            tensor(dk, &wide, q)?,
+            tensor(dv, &wide, q)?,
         ));
     }
     let scores = scores(q, k, shape)?;
@@ -74,11 +82,10 @@ pub fn attention_backward(
     let dq = (d_scores.matmul(&per_query_head(k, n_heads)?)? * scale)?;
     let queries = q.transpose(1, 2)?.contiguous()?;
     let dk = (d_scores.t()?.matmul(&queries)? * scale)?;
-    let n_kv_heads = k.dim(2)?;
     Ok((
         dq.transpose(1, 2)?.contiguous()?,
-        per_kv_head(&dk, n_kv_heads)?,
-        per_kv_head(&dv, n_kv_heads)?,
+        per_kv_head(&dk, n)?,
+        per_kv_head(&dv, n)?,
     ))
 }
 
