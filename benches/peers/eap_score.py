@@ -3,7 +3,9 @@
     cargo bench -p eap --bench eap --no-run        # prints the path of the binary
     python benches/peers/eap_score.py --binary target/release/deps/eap-... [--positions 32,128] [--rounds 3] [--no-peer]
 
-Needs torch, transformer-lens 2.18 (`pyarrow<20`) and auto-circuit 1.0.1 (`--no-deps`) for the peer. One pair of prompts, f32,
+`plain` is a forward pass with the logits of all positions and a reverse pass with frozen weights, `lean` the same with the logits
+the loss reads, `weights` a plain one with the gradients of the weights, as training has it and as every peer computes it; `torch`
+is that of TransformerLens. Needs torch, transformer-lens 2.18 (`pyarrow<20`) and auto-circuit 1.0.1 (`--no-deps`) for the peer. One pair of prompts, f32,
 a random model of 24 layers, d 896, 14 heads on 2 key/value heads, 64,000 tokens. Times are medians of a process's rounds
 after the first, then medians over processes run in turns; memory is the highest of a process, weights included.
 """
@@ -99,7 +101,7 @@ def main():
         directory = options.model or scratch
         if not (Path(directory) / "model.safetensors").exists():
             subprocess.run([options.binary, "make", directory], check=True)
-        print("positions\twhat\tseconds\tpeak MB\ttime / plain\tmemory / plain")
+        print("positions\twhat\tseconds\tpeak MB\ttime / plain\ttime / weights\tmemory / plain")
         for positions in map(int, options.positions.split(",")):
             runs = {mode: [] for mode in MODES}
             for _ in range(options.turns):
@@ -110,11 +112,12 @@ def main():
                     runs[mode] = [peer_process(positions, 1, mode)]
             plain = statistics.median(run["seconds"] for run in runs["plain"])
             memory = statistics.median(run["peak_mb"] for run in runs["plain"])
+            weights = statistics.median(run["seconds"] for run in runs["weights"])
             for mode, found in runs.items():
                 seconds = statistics.median(run["seconds"] for run in found)
                 peak = statistics.median(run["peak_mb"] for run in found)
                 error = found[0].get("error", "")
-                print(f"{positions}\t{mode}\t{seconds:.3f}\t{peak:.0f}\t{seconds / plain:.2f}\t{peak / memory:.2f}\t{error}")
+                print(f"{positions}\t{mode}\t{seconds:.3f}\t{peak:.0f}\t{seconds / plain:.2f}\t{seconds / weights:.2f}\t{peak / memory:.2f}\t{error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -157,20 +157,27 @@ impl Estimate<'_> {
         }
     }
 
-    /// Traces that are there together: truncations have their own beside the whole, and so have the two halves of one run.
+    /// Traces of the clean sequences that are there together: truncations have their own beside the whole, and the two halves
+    /// of one run have theirs.
     fn traces(&self, sets: usize) -> usize {
         let both = self.plan.method == Method::CleanCorrupted && self.plan.needs_corrupted();
-        if both || sets > 1 { 2 } else { 1 }
+        match (both, sets) {
+            (true, _) => 4,
+            (false, sets) if sets > 1 => 2,
+            _ => 1,
+        }
     }
 
-    /// Numbers a token of one layer that are there together on the way forward: the MLP's.
+    /// Numbers a token that one layer holds together on the way forward.
     fn alive_forward(&self) -> usize {
-        3 * self.config.d_mlp + 3 * self.config.d_model
+        let (q, kv) = self.widths();
+        3 * self.config.d_mlp + 2 * q + 2 * kv + 7 * self.config.d_model
     }
 
     /// The same on the way back.
     fn alive_backward(&self) -> usize {
-        4 * self.config.d_mlp + 4 * self.config.d_model
+        let (q, kv) = self.widths();
+        4 * self.config.d_mlp + 2 * q + 4 * kv + 6 * self.config.d_model
     }
 
     /// Numbers a token that are kept of the gradients by what the targets read.

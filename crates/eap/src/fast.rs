@@ -295,6 +295,7 @@ fn heads_of<'a>(
 }
 
 /// The first numbers of a slice, which then begins behind them.
+#[expect(clippy::mut_mut, reason = "the slice itself moves on")]
 fn taken<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
     let (first, behind) = std::mem::take(rest).split_at_mut(n);
     *rest = behind;
