@@ -116,11 +116,12 @@ impl Model {
         let contexts: Vec<Vec<u32>> = branches.iter().map(|b| b.context.clone()).collect();
         let batch = Batch::right_padded(&contexts, 0);
         let mut cache = self.room(trunk, branches.len(), batch.seq)?;
-        let resid = self.advance(&batch, &mut cache, &mut ())?;
         let last = |branch: usize| (branch * batch.seq + contexts[branch].len() - 1) as u32;
+        let last: Vec<u32> = (0..branches.len()).map(last).collect();
+        let resid = self.advance_to(&batch, &mut cache, &last)?;
         let begun = leaves.iter().filter(|leaf| !leaf.tokens.is_empty());
         let targets: Vec<(u32, u32)> = begun
-            .map(|leaf| (last(leaf.branch), leaf.tokens[0]))
+            .map(|leaf| (leaf.branch as u32, leaf.tokens[0]))
             .collect();
         check(&targets, self.config.vocab)?;
         let mut first = self.scored(&resid, &batch, &targets, &mut ())?.into_iter();
@@ -149,8 +150,8 @@ impl Model {
                 let n = before + branches[twig.branch].context.len();
                 cache.put(contexts, twig.branch, n)?;
             }
-            let resid = self.advance(&batch, &mut cache, &mut ())?;
-            let (targets, owners) = targets(twigs, leaves, batch.seq);
+            let resid = self.advance_to(&batch, &mut cache, &places(&batch))?;
+            let (targets, owners) = targets(twigs, leaves);
             check(&targets, self.config.vocab)?;
             let scored = self.scored(&resid, &batch, &targets, &mut ())?;
             for (leaf, score) in owners.into_iter().zip(scored) {
@@ -213,39 +214,46 @@ fn twigs<'a>(leaves: &[Leaf<'a>]) -> Vec<Twig<'a>> {
     twigs
 }
 
-/// Rows of the residual stream with the tokens they should predict, equal rows side by side, and whose tokens they are.
-fn targets(twigs: &[Twig], leaves: &[Leaf], seq: usize) -> (Vec<(u32, u32)>, Vec<usize>) {
+/// Where the tokens of a batch stand.
+fn places(batch: &Batch) -> Vec<u32> {
+    let of_row = |row: usize| (0..batch.ends[row]).map(move |at| (row * batch.seq + at) as u32);
+    (0..batch.batch).flat_map(of_row).collect()
+}
+
+/// Tokens of the twigs, by number, with what they should predict, equal ones side by side, and whose that is.
+fn targets(twigs: &[Twig], leaves: &[Leaf]) -> (Vec<(u32, u32)>, Vec<usize>) {
     let (mut targets, mut owners) = (Vec::new(), Vec::new());
-    for (row, twig) in twigs.iter().enumerate() {
+    let mut number = 0;
+    for twig in twigs {
         for position in 0..twig.input.len() {
             for &leaf in &twig.leaves {
-                let token = leaves[leaf].tokens[position + 1];
-                targets.push(((row * seq + position) as u32, token));
+                targets.push((number, leaves[leaf].tokens[position + 1]));
                 owners.push(leaf);
             }
+            number += 1;
         }
     }
     (targets, owners)
 }
 
-/// Ranges of rows that are computed together, padded to the longest; `before` positions stand before each.
+/// Ranges of rows that are computed together; `before` positions stand before each.
 pub(crate) fn chunks(
     lengths: impl Iterator<Item = usize>,
     before: usize,
 ) -> Vec<std::ops::Range<usize>> {
     let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut widest = 0;
+    let (mut tokens, mut widest) = (0, 0);
     for (row, length) in lengths.enumerate() {
         let fits = ranges.last().is_some_and(|range| {
-            let (rows, widest) = (range.len() + 1, length.max(widest));
-            rows * widest <= TOKENS && rows * (before + widest) <= POSITIONS
+            let positions = (range.len() + 1) * (before + length.max(widest));
+            tokens + length <= TOKENS && positions <= POSITIONS
         });
         if let Some(range) = ranges.last_mut().filter(|_| fits) {
             range.end += 1;
-            widest = widest.max(length);
+            (tokens, widest) = (tokens + length, widest.max(length));
         } else {
             ranges.push(row..row + 1);
-            widest = length;
+            (tokens, widest) = (length, length);
         }
     }
     ranges

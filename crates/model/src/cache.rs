@@ -1,6 +1,6 @@
 //! Keys and values of the positions already processed.
 
-use crate::Batch;
+use crate::{Batch, Error};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Room for the keys and values of a batch, allocated once and filled in place.
@@ -38,6 +38,23 @@ impl Cache {
             starts: Vec::new(),
             tokens: Vec::new(),
         })
+    }
+
+    /// Makes ready for the tokens of `batch`; whether they are the first.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub(crate) fn begins(&mut self, batch: &Batch) -> crate::Result<bool> {
+        if self.len + batch.seq > self.capacity {
+            return Err(Error::Argument(format!(
+                "a cache of {} positions cannot take {} more",
+                self.capacity, batch.seq
+            )));
+        }
+        if self.len == 0 {
+            self.starts.clone_from(&batch.starts);
+        }
+        Ok(self.len == 0)
     }
 
     /// Notes that the tokens of `batch` were processed.

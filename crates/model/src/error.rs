@@ -1,4 +1,4 @@
-//! What can go wrong, with the file it concerns.
+//! What can go wrong, with the file it concerns; the message of the cause follows through `source`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("cannot access {path}: {source}")]
+    #[error("cannot access {path}")]
     Io {
         /// The file.
         path: PathBuf,

@@ -7,6 +7,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+/// What is wrong with a model that predicts nothing at all.
+pub(crate) const NO_NUMBER: &str = "cannot use what the model computes: a logit is no number (NaN or infinite), for which \
+                                    its weights or the precision are to blame";
+
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
@@ -201,8 +205,12 @@ impl Row {
             return Ok(pad);
         }
         let token = choose(logits, sampling, &mut self.rng);
+        let logprob = log_probability(logits, token);
+        if logprob.is_nan() {
+            return Err(Error::Argument(NO_NUMBER.into()));
+        }
         self.tokens.push(token);
-        self.logprobs.push(log_probability(logits, token));
+        self.logprobs.push(logprob);
         self.finished = stops.ids.contains(&token) || stops.found(&self.tokens)?;
         Ok(token)
     }

@@ -12,6 +12,7 @@
 //! - [`hook`], [`tap`]: where an activation can be seen or replaced, and by whom
 //! - [`batch`], [`cache`], [`generate`]: tokens in, tokens out
 //! - [`queue`]: generation where rows end and begin one by one
+//! - `packed`: passes without padding, for those two
 //! - [`score`]: log-probabilities of given tokens; [`branch`]: of what may follow many contexts
 //! - [`loss`]: negative log-likelihood and its gradient; [`likelihood`]: without keeping logits
 //! - [`tokenizer`]: text to tokens and back; [`chat`]: chat templates
@@ -37,9 +38,11 @@ pub mod likelihood;
 pub mod loss;
 mod norm;
 pub mod ops;
+mod packed;
 pub mod pieces;
 pub mod place;
 pub mod queue;
+mod reading;
 mod rotary;
 pub mod rules;
 mod sample;

@@ -3,8 +3,8 @@
 
 use crate::branch::chunks;
 use crate::generate::{Row, one_each};
-use crate::{Batch, Cache, Generated, Model, Result, Sampling, Stops, error::Error};
-use candle_core::{DType, Tensor};
+use crate::{Batch, Cache, Generated, Model, Result, Sampling, Stops, error::Error, ops};
+use candle_core::DType;
 use rayon::prelude::*;
 
 /// A beginning shorter than this is not worth a pass of its own.
@@ -148,13 +148,12 @@ impl<'a> Queue<'a> {
         let mut cache = self
             .model
             .room(self.trunk.as_ref(), rest.len(), batch.seq)?;
-        let resid = self.model.advance(&batch, &mut cache, &mut ())?;
         let last = rest.iter().enumerate();
         let last: Vec<u32> = last
             .map(|(row, tokens)| (row * batch.seq + tokens.len() - 1) as u32)
             .collect();
-        let last = Tensor::new(last, self.model.device())?;
-        let logits = self.model.logits_of(&resid.index_select(&last, 0)?)?;
+        let resid = self.model.advance_to(&batch, &mut cache, &last)?;
+        let logits = self.model.logits_of(&resid)?;
         Ok((cache, logits.to_dtype(DType::F32)?.to_vec2()?))
     }
 
@@ -184,19 +183,20 @@ impl<'a> Queue<'a> {
         let logits = self
             .model
             .step(&one_each(tokens), &mut self.cache, &mut ())?;
-        let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut texts: Vec<Option<&mut Row>> = self.texts.iter_mut().map(Some).collect();
-        let mut rows: Vec<(&mut u32, &mut Row)> = Vec::with_capacity(logits.len());
+        let mut rows: Vec<(&mut u32, &mut Row)> = Vec::with_capacity(self.running.len());
         for (prompt, token) in &mut self.running {
             rows.extend(texts[*prompt].take().map(|text| (token, text)));
         }
         let (sampling, stops) = (self.sampling, self.stops);
-        rows.par_iter_mut()
-            .zip(&logits)
-            .try_for_each(|((token, text), logits)| {
+        let vocab = self.model.config.vocab;
+        ops::on_values(&logits, |logits| {
+            let rows = rows.par_iter_mut().zip(logits.par_chunks(vocab));
+            rows.try_for_each(|((token, text), logits)| {
                 **token = text.advance(logits, sampling, stops, 0)?;
                 Ok::<_, Error>(())
-            })?;
+            })
+        })??;
         for row in (0..self.running.len()).rev() {
             if has_ended(&self.texts[self.running[row].0], sampling) {
                 self.running.swap_remove(row);

@@ -1,5 +1,6 @@
 //! Log-probabilities of given tokens.
 
+use crate::generate::NO_NUMBER;
 use crate::sample::likeliest;
 use crate::{Batch, Cache, Error, Hook, Model, Result, Site, Tap};
 use candle_core::{DType, Tensor};
@@ -205,6 +206,9 @@ fn score_chunks(
         let rows = logits.par_chunks(vocab).zip(chunk);
         let rows = rows.map(|(logits, of_row)| Scored::all(logits, of_row));
         scored.extend(rows.collect::<Vec<_>>().into_iter().flatten());
+    }
+    if scored.iter().any(|token| token.logprob.is_nan()) {
+        return Err(Error::Argument(NO_NUMBER.into()));
     }
     Ok(scored)
 }

@@ -1,7 +1,7 @@
 //! Decoding: the prompts first, then one token a step, over a cache of keys and values.
 
 use crate::transformer::Pass;
-use crate::{Batch, Cache, Error, Model, Result, Tap};
+use crate::{Batch, Cache, Model, Result, Tap};
 use candle_core::Tensor;
 
 impl Model {
@@ -45,15 +45,7 @@ impl Model {
         cache: &mut Cache,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
-        if cache.len + batch.seq > cache.capacity {
-            return Err(Error::Argument(format!(
-                "a cache of {} positions cannot take {} more",
-                cache.capacity, batch.seq
-            )));
-        }
-        if cache.len == 0 {
-            cache.starts.clone_from(&batch.starts);
-        } else if self.outgrows(batch, cache) {
+        if !cache.begins(batch)? && self.outgrows(batch, cache) {
             return self.advance_afresh(batch, cache, tap);
         }
         let mut pass = Pass {
@@ -68,7 +60,7 @@ impl Model {
     /// Whether these tokens take a row beyond the context within which `longrope` rotates as it has so far.
     ///
     /// `dynamic` rotation changes with every position beyond its context; as in `transformers`, what is cached stays.
-    fn outgrows(&self, batch: &Batch, cache: &Cache) -> bool {
+    pub(crate) fn outgrows(&self, batch: &Batch, cache: &Cache) -> bool {
         let limit = self.config.rotation_changes_after();
         let Some(limit) = limit.filter(|_| self.config.position_limit().is_some()) else {
             return false;

@@ -3,6 +3,7 @@
 use crate::config::Activation;
 use crate::norm::{Norm, normed};
 use crate::ops::{self, AttentionShape, Turn};
+use crate::packed::Packed;
 use crate::rotary::{Placed, Rotary};
 use crate::storage::{Linear, Weight};
 use crate::{Batch, Cache, Config, Error, Hook, Result, Site, Tap};
@@ -11,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 pub use crate::trace::Trace;
 pub(crate) use crate::trace::{LayerTrace, Rows, TraceOf};
 use kernels::Precision;
+use std::borrow::Cow;
 
 /// A decoder-only transformer with its weights.
 #[derive(Debug, Clone)]
@@ -60,6 +62,32 @@ pub(crate) struct Pass<'a> {
     pub(crate) until: Option<Hook>,
     /// Position from which the last block's output is needed: before it, that block makes keys and values alone.
     pub(crate) tail: usize,
+    /// What is computed of the batch; everything when absent. Without a tap, a trace or an end before the last block.
+    pub(crate) packed: Option<Packed>,
+}
+
+impl Pass<'_> {
+    /// Heads as attention reads them: `[tokens, n, d_head]` → `[batch, seq, n, d_head]`.
+    fn heads(&self, x: &Tensor, batch: &Batch, n: usize) -> Result<Tensor> {
+        let x = match &self.packed {
+            Some(packed) => packed.spread(&x.flatten_from(1)?)?,
+            None => x.clone(),
+        };
+        Ok(x.reshape((batch.batch, batch.seq, n, ()))?)
+    }
+
+    /// What a block goes on with after attention: its input and what its heads have read, where they are computed.
+    fn after_heads(&self, resid: Tensor, z: Tensor, is_last: bool) -> Result<(Tensor, Tensor)> {
+        let Some(packed) = &self.packed else {
+            return Ok((resid, z));
+        };
+        let z = packed.gather(&z)?;
+        if is_last {
+            Ok((packed.last(&resid)?, packed.last(&z)?))
+        } else {
+            Ok((resid, z))
+        }
+    }
 }
 
 impl Model {
@@ -156,8 +184,13 @@ impl Model {
             starts,
             ..batch.clone()
         };
-        let placed = self.rotary.place(&self.config, &rows, offset)?;
-        let embedded = ops::embedding(&self.embed, &batch.token_ids, self.dtype, &self.device)?;
+        let mut placed = self.rotary.place(&self.config, &rows, offset)?;
+        let mut ids = Cow::Borrowed(&batch.token_ids);
+        if let Some(packed) = &pass.packed {
+            placed = packed.place(placed);
+            ids = Cow::Owned(packed.ids(batch));
+        }
+        let embedded = ops::embedding(&self.embed, &ids, self.dtype, &self.device)?;
         let embed = match self.config.form.embedding_scale {
             Some(scale) => (embedded * scale)?,
             None => embedded,
@@ -196,9 +229,6 @@ impl Model {
     ) -> Result<Tensor> {
         let config = &self.config;
         let at = |site| Hook::new(site, index);
-        let heads = |x: &Tensor, n: usize, batch: &Batch| {
-            x.reshape((batch.batch, batch.seq, n, config.d_head))
-        };
 
         // 1. Norm and projections: [tokens, d_model] → [tokens, heads * d_head]
         let resid_pre = tapped(tap, at(Site::ResidPre), resid, batch)?;
@@ -206,11 +236,8 @@ impl Model {
             return Ok(resid_pre);
         }
         let (y, attention_scale) = normed(layer.attention_norm.as_ref(), &resid_pre)?;
-        let tail = if index + 1 == config.n_layers {
-            pass.tail
-        } else {
-            0
-        };
+        let is_last = index + 1 == config.n_layers;
+        let tail = if is_last { pass.tail } else { 0 };
         // From here on `own` are the positions that go on; keys and values are those of all.
         let cut = (tail > 0).then(|| (batch.behind(tail), placed.behind(batch.batch, tail)));
         let (own, placed_own) = cut
@@ -234,9 +261,9 @@ impl Model {
         let (k, raw_k) =
             self.placed_heads(&k, norms.map(|norms| &norms.1), config.n_kv_heads, rope)?;
         let (q, k, v) = (
-            heads(&q, config.n_heads, own)?,
-            heads(&k, config.n_kv_heads, batch)?,
-            heads(&v, config.n_kv_heads, batch)?,
+            pass.heads(&q, own, config.n_heads)?,
+            pass.heads(&k, batch, config.n_kv_heads)?,
+            pass.heads(&v, batch, config.n_kv_heads)?,
         );
 
         // 3. Attention over what is cached and what is new
@@ -248,6 +275,7 @@ impl Model {
         let shape = self.attention_shape(index, offset + tail, &batch.starts);
         let z = ops::attention(&q, &keys, &values, shape)?;
         let z = tapped(tap, at(Site::Z), z, own)?;
+        let (resid_own, z) = pass.after_heads(resid_own, z, is_last)?;
 
         // 4. Output projection, and its norm where there is one, into the residual stream
         let raw = layer.o.forward(&z)?;

@@ -1,7 +1,7 @@
 //! Hugging Face directories in and out: `config.json` with `model.safetensors`, whole or sharded.
 
 use crate::storage::Weight;
-use crate::{Config, Error, Loading, Model, Result, hub};
+use crate::{Config, Error, Loading, Model, Result, hub, reading};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -241,10 +241,13 @@ impl<'a> Stored<'a> {
                 "is stored as {kind:?}: only F64, F32, F16 and BF16 are read"
             )));
         }
-        let tensor = self.mapped.load(&stored, device);
-        let tensor = tensor.map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let dtype = loading.read_as(tensor.dtype(), shape.len(), device);
-        Ok(tensor.to_dtype(dtype)?)
+        let kept = loading.read_as(DType::try_from(kind)?, shape.len(), device);
+        let parallel = device.is_cpu().then(|| reading::on_cpu(&view, kept));
+        let tensor = parallel.flatten().unwrap_or_else(|| {
+            let tensor = self.mapped.load(&stored, device)?;
+            tensor.to_dtype(kept)
+        });
+        tensor.map_err(|e| refuse(format!("cannot be read: {e}")))
     }
 }
 

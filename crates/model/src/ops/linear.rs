@@ -1,6 +1,6 @@
 //! Linear layers: y = x·wᵀ + b.
 
-use super::{on_slices, tensor};
+use super::{on_slices, tensor, zeros};
 use crate::storage::Weight;
 use candle_core::{DType, Device, Result, Storage, Tensor};
 use half::bf16;
@@ -68,7 +68,7 @@ fn fast(
     let x = x.f32()?;
     let mut ys: Vec<Vec<f32>> = layers
         .iter()
-        .map(|(weight, _)| vec![0.0; tokens * weight.rows()])
+        .map(|(weight, _)| zeros(tokens * weight.rows()))
         .collect();
     let mut slices: Vec<&mut [f32]> = ys.iter_mut().map(Vec::as_mut_slice).collect();
     kernels::linear::linear(&mut slices, x, d_in, &shown, precision);

@@ -1,12 +1,12 @@
 //! The gated MLP nonlinearity: silu(gate) ⊙ up.
 
-use super::{on_slices, tensor};
+use super::{on_slices, tensor, zeros};
 use candle_core::{Result, Tensor};
 
 /// `gate, up [tokens, d_mlp]` → `[tokens, d_mlp]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let fast = on_slices([gate, up], |[gate, up]| {
-        let mut y = vec![0.0; gate.len()];
+        let mut y = zeros(gate.len());
         kernels::activation::swiglu(&mut y, gate, up);
         y
     });

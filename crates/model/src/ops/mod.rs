@@ -21,7 +21,11 @@ pub use norm::{Normed, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_gam
 pub use rope::{Rope, rope};
 pub use softcap::{softcap, softcap_backward};
 
-use candle_core::{Result, Storage, Tensor};
+use candle_core::{DType, Result, Storage, Tensor};
+use rayon::prelude::*;
+
+/// Values from which on room is made by all threads.
+const LARGE: usize = 1 << 20;
 
 pub use kernels::rope::Turn;
 
@@ -67,6 +71,23 @@ pub fn subtract(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match fast {
         Some(difference) => tensor(difference, a.dims(), a),
         None => a - b,
+    }
+}
+
+/// Some rows of a matrix, in any order: `x [rows, width]` → `[numbers, width]`.
+pub fn select_rows(x: &Tensor, numbers: &[u32]) -> Result<Tensor> {
+    let width = x.dim(1)?;
+    let fast = on_slices([x], |[x]| {
+        let mut y = zeros(numbers.len() * width);
+        let rows = y.par_chunks_mut(width).zip(numbers).with_min_len(64);
+        rows.for_each(|(to, from)| {
+            to.copy_from_slice(&x[*from as usize * width..][..width]);
+        });
+        y
+    });
+    match fast {
+        Some(y) => tensor(y, &[numbers.len(), width], x),
+        None => x.index_select(&Tensor::new(numbers, x.device())?, 0),
     }
 }
 
@@ -122,11 +143,35 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
         Some(sum) => Ok(sum),
         None => x
             .flatten_all()?
-            .to_dtype(candle_core::DType::F64)?
+            .to_dtype(DType::F64)?
             .sqr()?
             .sum_all()?
             .to_scalar(),
     }
+}
+
+/// Shows the values of a tensor in order, as `f32`; where they lie so on the CPU, without a copy.
+pub(crate) fn on_values<R>(x: &Tensor, body: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    {
+        let (storage, layout) = x.storage_and_layout();
+        if let Storage::Cpu(cpu) = &*storage
+            && let Some((start, end)) = layout.contiguous_offsets()
+            && let Ok(values) = cpu.as_slice::<f32>()
+        {
+            return Ok(body(&values[start..end]));
+        }
+    }
+    let values = x.to_dtype(DType::F32)?.flatten_all()?;
+    Ok(body(&values.to_vec1::<f32>()?))
+}
+
+/// Room for a result. Pages that are touched for the first time are slow, so of much room all threads touch some.
+fn zeros(n: usize) -> Vec<f32> {
+    if n < LARGE {
+        return vec![0.0; n];
+    }
+    let values = (0..n).into_par_iter().with_min_len(LARGE / 4);
+    values.map(|_| 0.0).collect()
 }
 
 /// A tensor on the CPU from what a kernel wrote.
