@@ -1,4 +1,4 @@
-//! What can be wrong with a task file or a suite's settings.
+//! What can be wrong with a task file or a suite's settings; the message of a cause follows through `source`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A line is not an item.
-    #[error("cannot read {} line {line}: {source}", path.display())]
+    #[error("cannot read {} line {line}", path.display())]
     Line {
         /// The file.
         path: PathBuf,

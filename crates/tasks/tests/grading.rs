@@ -25,9 +25,10 @@ fn table(text: &str) -> Vec<(&str, bool, &str)> {
 
 #[test]
 fn a_careful_person_agrees_with_every_verdict() {
-    let table = table(include_str!("golden/pairs.txt"));
-    assert!(table.len() >= 300, "{}", table.len());
-    let wrong: Vec<String> = table
+    let mut pairs = table(include_str!("golden/pairs.txt"));
+    pairs.extend(table(include_str!("golden/hard_pairs.txt")));
+    assert!(pairs.len() >= 1200, "{}", pairs.len());
+    let wrong: Vec<String> = pairs
         .iter()
         .filter_map(|(target, right, answer)| {
             let boxed = format!("So it is $\\boxed{{{answer}}}$.");
@@ -39,7 +40,7 @@ fn a_careful_person_agrees_with_every_verdict() {
         wrong.is_empty(),
         "{} of {}:\n{}",
         wrong.len(),
-        table.len(),
+        pairs.len(),
         wrong.join("\n")
     );
 }
@@ -79,7 +80,9 @@ fn the_pairs_of_other_graders_get_the_better_verdict() {
 
 #[test]
 fn answers_are_found_in_whatever_is_written_around_them() {
-    let wrong: Vec<String> = table(include_str!("golden/completions.txt"))
+    let mut completions = table(include_str!("golden/completions.txt"));
+    completions.extend(table(include_str!("golden/hard_completions.txt")));
+    let wrong: Vec<String> = completions
         .iter()
         .filter_map(|(target, right, completion)| {
             let completion = completion.replace('⏎', "\n");

@@ -57,10 +57,17 @@ impl Extractor {
         {
             return reading(Some(together), true);
         }
-        let named = matches!(self, Self::Phrase | Self::Flexible) && says(found, target);
+        let in_words = matches!(self, Self::Phrase | Self::Flexible);
+        let named = in_words && says(found, target);
+        // `The answer is 6!` may be a factorial, or said with joy.
+        let exclaimed = found
+            .strip_suffix('!')
+            .filter(|_| in_words && text.trim_end().ends_with(found));
         reading(
             Some(latex::clean(found).to_owned()),
-            named || latex::same(target, found),
+            named
+                || latex::same(target, found)
+                || exclaimed.is_some_and(|found| latex::same(target, found)),
         )
     }
 }

@@ -127,165 +127,23 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     /// Instruction, arguments, a text that keeps it, one that does not.
-    #[expect(clippy::too_many_lines, reason = "a table")]
-    fn cases() -> Vec<(&'static str, Value, &'static str, &'static str)> {
-        vec![
-            (
-                "keywords:existence",
-                json!({"keywords": ["Alpha", "beta"]}),
-                "alphabet and BETA",
-                "alpha only",
-            ),
-            (
-                "keywords:frequency",
-                json!({"keyword": "cat", "frequency": 2, "relation": "at least"}),
-                "Cat, cats",
-                "one cat",
-            ),
-            (
-                "keywords:forbidden_words",
-                json!({"forbidden_words": ["cat"]}),
-                "concatenate",
-                "a Cat.",
-            ),
-            (
-                "keywords:letter_frequency",
-                json!({"letter": "e", "let_frequency": 3, "let_relation": "less than"}),
-                "Eel",
-                "Eel eel",
-            ),
-            (
-                "language:response_language",
-                json!({"language": "de"}),
-                "Das ist nicht so einfach, wie es aussieht.",
-                "This is not as easy as it looks.",
-            ),
-            (
-                "length_constraints:number_sentences",
-                json!({"num_sentences": 3, "relation": "less than"}),
-                "One. Two!",
-                "One. Two! Three?",
-            ),
-            (
-                "length_constraints:number_paragraphs",
-                json!({"num_paragraphs": 2}),
-                "One\n***\nTwo\n***",
-                "One\n***\n***\nTwo",
-            ),
-            (
-                "length_constraints:number_words",
-                json!({"num_words": 3, "relation": "at least"}),
-                "it's so",
-                "just two",
-            ),
-            (
-                "length_constraints:nth_paragraph_first_word",
-                json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "hello"}),
-                "Hi.\n\nHello, you.",
-                "Hello.\n\nHi.",
-            ),
-            (
-                "detectable_content:number_placeholders",
-                json!({"num_placeholders": 2}),
-                "[name] lives in [town]",
-                "[name] only",
-            ),
-            (
-                "detectable_content:postscript",
-                json!({"postscript_marker": "P.S."}),
-                "Bye.\nP. S. more",
-                "Bye. PS more",
-            ),
-            (
-                "detectable_format:number_bullet_lists",
-                json!({"num_bullets": 2}),
-                "* one\n- two",
-                "* one\n* two\n* three",
-            ),
-            (
-                "detectable_format:constrained_response",
-                json!({}),
-                "My answer is maybe.",
-                "Perhaps.",
-            ),
-            (
-                "detectable_format:number_highlighted_sections",
-                json!({"num_highlights": 2}),
-                "*one* and *two*",
-                "*one* and **",
-            ),
-            (
-                "detectable_format:multiple_sections",
-                json!({"section_spliter": "Section", "num_sections": 2}),
-                "Section 1\na\nSection 2\nb",
-                "Section 1\na",
-            ),
-            (
-                "detectable_format:json_format",
-                json!({}),
-                "```json\n{\"a\": [1]}\n```",
-                "{a: 1}",
-            ),
-            (
-                "detectable_format:title",
-                json!({}),
-                "<<A title>>\ntext",
-                "<<>> text",
-            ),
-            (
-                "combination:two_responses",
-                json!({}),
-                "one\n******\ntwo",
-                "one\n******\none",
-            ),
-            (
-                "combination:repeat_prompt",
-                json!({"prompt_to_repeat": "Say hi."}),
-                "say hi. Hi!",
-                "Hi! Say hi.",
-            ),
-            (
-                "startend:end_checker",
-                json!({"end_phrase": "The end."}),
-                "So it was. the end.\"",
-                "The end. Or not",
-            ),
-            ("startend:quotation", json!({}), " \"quoted\" ", "\"half"),
-            (
-                "change_case:capital_word_frequency",
-                json!({"capital_frequency": 2, "capital_relation": "at least"}),
-                "NASA and ESA.",
-                "NASA and Esa",
-            ),
-            (
-                "change_case:english_capital",
-                json!({}),
-                "THIS IS THE ANSWER TO IT.",
-                "This is the answer.",
-            ),
-            (
-                "change_case:english_lowercase",
-                json!({}),
-                "this is the answer to it.",
-                "this is the Answer.",
-            ),
-            (
-                "punctuation:no_comma",
-                json!({}),
-                "no such thing",
-                "well, yes",
-            ),
-        ]
+    fn cases() -> Vec<(String, Value, String, String)> {
+        let table = include_str!("../../tests/golden/ifeval_cases.jsonl");
+        let lines = table.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[test]
     fn every_kind_tells_what_keeps_it_from_what_does_not() {
         let cases = cases();
-        assert_eq!(cases.iter().map(|case| case.0).collect::<Vec<_>>(), KINDS);
+        let kinds: Vec<&str> = cases.iter().map(|case| case.0.as_str()).collect();
+        assert_eq!(kinds, KINDS);
         for (id, arguments, kept, broken) in cases {
-            let check = |text| check(id, arguments.as_object().unwrap(), text);
-            assert_eq!(check(kept), Ok(true), "{id}: {kept}");
-            assert_eq!(check(broken), Ok(false), "{id}: {broken}");
+            let check = |text: &str| check(&id, arguments.as_object().unwrap(), text);
+            assert_eq!(check(&kept), Ok(true), "{id}: {kept}");
+            assert_eq!(check(&broken), Ok(false), "{id}: {broken}");
         }
     }
 

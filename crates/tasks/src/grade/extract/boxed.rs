@@ -18,7 +18,15 @@ struct Box<'a> {
 
 /// The content of the last box that holds something. A box that is still open where the text ends counts.
 pub(in crate::grade) fn boxed(text: &str) -> Option<&str> {
-    boxes(text).last().map(|found| found.content)
+    let content = boxes(text).last()?.content;
+    // Of a box within a box only the inner one is the answer, unless the inner one is all there is.
+    if ["\\boxed", "\\fbox"]
+        .iter()
+        .any(|name| content.starts_with(name))
+    {
+        return Some(content);
+    }
+    Some(boxed(content).unwrap_or(content))
 }
 
 /// The contents of the last boxes that belong together (`\boxed{1} and \boxed{2}`), joined by commas; none when the last one
@@ -156,6 +164,7 @@ mod tests {
         );
         assert_eq!(boxed("\\boxed{\\frac{1}{2}} and {x}"), Some("\\frac{1}{2}"));
         assert_eq!(boxed("\\boxed{\\boxed{5}}"), Some("\\boxed{5}"));
+        assert_eq!(boxed("\\boxed{\\text{So: }\\boxed{5}}"), Some("5"));
         assert_eq!(boxed("so \\boxed{12}, see \\boxed{}"), Some("12"));
         assert_eq!(boxed("$\\boxed 5$"), Some("5"));
         assert_eq!(boxed("\\boxed{ then \\boxed{3}"), Some("3"));

@@ -10,6 +10,8 @@ pub(super) use formula::last as last_formula;
 pub(super) use number::last as last_number;
 pub(super) use phrase::{after_phrase, sentence_answer};
 
+use phrase::without_aside;
+
 use super::latex;
 
 /// Longest line that is taken for an answer as a whole, in bytes.
@@ -41,7 +43,7 @@ pub(super) fn after_hashes(text: &str) -> Option<&str> {
 
 /// The answer of a text that does not mark it: the whole of a short one, else the last formula or number.
 pub(super) fn anywhere(text: &str) -> Option<&str> {
-    let whole = text.trim();
+    let whole = without_aside(text.trim());
     if !whole.is_empty()
         && whole.len() <= LINE
         && !whole.contains('\n')

@@ -77,7 +77,7 @@ pub(in crate::grade) fn sentence_answer(sentence: &str) -> &str {
 }
 
 /// A sentence up to an aside in brackets: `18 (see eq. 3)`.
-fn without_aside(sentence: &str) -> &str {
+pub(super) fn without_aside(sentence: &str) -> &str {
     const BEGINS: [&str; 12] = [
         "see ", "which ", "since ", "because ", "as ", "from ", "using ", "by ", "not ",
         "rounded ", "the ", "i.e",

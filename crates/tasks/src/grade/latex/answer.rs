@@ -58,7 +58,7 @@ pub(super) fn readings(answer: &str) -> Vec<Answer> {
         .collect();
     for commas in [Commas::Thousands, Commas::List] {
         // Without a comma between digits there is only one way.
-        if commas == Commas::List && !has_comma_in_number(answer) {
+        if commas == Commas::List && (!has_comma_in_number(answer) || has_thousands(answer)) {
             break;
         }
         readings.extend(read(answer, commas));
@@ -70,8 +70,34 @@ pub(super) fn readings(answer: &str) -> Vec<Answer> {
 pub(super) fn decimal_comma(answer: &str) -> Option<Answer> {
     let one = answer.matches(',').count() == 1
         && has_comma_in_number(answer)
+        && !has_three_places(answer)
         && !answer.contains(['(', '[', '{']);
     one.then(|| read(answer, Commas::Decimal))?
+}
+
+/// Whether a comma can only be one of thousands: nobody lists `1,000` or `2,023` without a space where the second number
+/// would begin with 0.
+fn has_thousands(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    text.match_indices(',').any(|(comma, _)| {
+        let before = bytes[..comma].iter().rev();
+        let before = before.take_while(|byte| byte.is_ascii_digit()).count();
+        let starts_with_zero = bytes[comma - before] == b'0';
+        let group = (1..=3).all(|n| digit(comma + n)) && !digit(comma + 4);
+        (1..=3).contains(&before) && !starts_with_zero && group && bytes[comma + 1] == b'0'
+    })
+}
+
+/// Whether the comma stands before three digits and not behind a single 0: those are thousands.
+fn has_three_places(text: &str) -> bool {
+    let Some((before, after)) = text.split_once(',') else {
+        return false;
+    };
+    let places = after.bytes().take_while(u8::is_ascii_digit).count();
+    let digits = before.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let zero = digits == 1 && before.ends_with('0');
+    places == 3 && (1..=3).contains(&digits) && !zero
 }
 
 fn has_comma_in_number(text: &str) -> bool {
@@ -315,14 +341,16 @@ fn shared_names(items: Vec<Item>) -> Vec<Item> {
 
 /// Whether a formula only names something: a variable, `f(x)`, a segment, a ratio of segments, words.
 pub(super) fn is_name(node: &Node) -> bool {
-    let capitals = |node: &Node| matches!(node, Node::Symbol(name) if name.chars().next().is_some_and(char::is_uppercase));
     match node {
         Node::Symbol(_) | Node::Text(_) | Node::Euler | Node::Imaginary => true,
         Node::Apply(Function::Absolute, inside) => is_name(inside),
         Node::Quotient(a, b) => {
             [a, b].into_iter().all(|node| is_segment(node)) || is_derivative(a, b)
         }
-        Node::Ratio(parts) => parts.iter().all(|part| is_segment(part) || capitals(part)),
+        Node::Ratio(parts) => {
+            let named = |part: &Node| is_segment(part) || matches!(part, Node::Symbol(_));
+            parts.iter().all(named)
+        }
         Node::Product(factors) => is_segment(node) || is_angle(factors),
         Node::Tuple(items, _) => items.iter().all(is_name),
         _ => false,

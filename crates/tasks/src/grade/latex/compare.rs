@@ -5,7 +5,7 @@ use super::exact;
 use super::node::Node;
 use super::relation;
 use super::units::Unit;
-use super::{matrix, scalar, sets};
+use super::{matrix, scalar, sets, vectors};
 
 /// Whether an answer, read one way, is the target, read one way.
 pub(super) fn same(target: &Answer, answer: &Answer) -> bool {
@@ -165,6 +165,9 @@ fn items(target: &Item, answer: &Item) -> bool {
         (Some(Unit::Percent), Some(Unit::Percent)) | (Some(Unit::Degree), Some(Unit::Degree)) => {
             relation::same(target, answer)
         }
+        // Money is no share, and neither is an angle.
+        (Some(Unit::Percent), Some(Unit::Measure(..) | Unit::Degree))
+        | (Some(Unit::Measure(..) | Unit::Degree), Some(Unit::Percent)) => false,
         (Some(Unit::Percent), _) => {
             relation::same(target, answer)
                 || relation::same(&relation::scaled(target, &exact::fraction(1, 100)), answer)
@@ -181,12 +184,18 @@ fn items(target: &Item, answer: &Item) -> bool {
         }
         (Some(Unit::Degree), Some(Unit::Measure(measure, _))) => {
             measure.as_slice() == [("radian", 1)] && relation::same(&in_radians(target), answer)
+                || is_temperature(measure) && relation::same(target, answer)
         }
         (Some(Unit::Measure(measure, _)), Some(Unit::Degree)) => {
             measure.as_slice() == [("radian", 1)] && relation::same(target, &in_radians(answer))
+                || is_temperature(measure) && relation::same(target, answer)
         }
         _ => relation::same(target, answer),
     }
+}
+
+fn is_temperature(measure: &[(&str, i32)]) -> bool {
+    matches!(measure, [("celsius" | "fahrenheit", 1)])
 }
 
 fn in_radians(item: &Item) -> Item {
@@ -200,6 +209,19 @@ fn in_radians(item: &Item) -> Item {
 pub(super) fn nodes(target: &Node, answer: &Node) -> bool {
     let all =
         |a: &[Node], b: &[Node]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| nodes(a, b));
+    if let Some(same) = vectors::same(target, answer) {
+        return same;
+    }
+    let nested = |node: &Node, other: &Node| {
+        let is_matrix = matches!(other, Node::Matrix(_));
+        is_matrix.then(|| matrix::nested(node)).flatten()
+    };
+    if let Some(rows) = nested(target, answer) {
+        return nodes(&rows, answer);
+    }
+    if let Some(rows) = nested(answer, target) {
+        return nodes(target, &rows);
+    }
     match (target, answer) {
         (Node::Tuple(a, closed_a), Node::Tuple(b, closed_b)) => {
             // Only an interval has two ends that may be closed; of longer ones brackets are taste.
@@ -228,12 +250,27 @@ pub(super) fn nodes(target: &Node, answer: &Node) -> bool {
             &Node::Quotient(Box::new(a[0].clone()), Box::new(a[1].clone())),
             other,
         ),
-        _ if target.is_scalar() && answer.is_scalar() => scalar::equal(target, answer),
+        _ if target.is_scalar() && answer.is_scalar() => {
+            scalar::equal(target, answer) || same_period(target, answer)
+        }
         _ => match (matrix::rows(target), matrix::rows(answer)) {
             (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| all(a, b)),
             _ => target == answer,
         },
     }
+}
+
+/// `\frac{\pi}{4} + k\pi` for whole k, whatever k is called.
+fn same_period(target: &Node, answer: &Node) -> bool {
+    let counter = |node: &Node| match node.symbols().as_slice() {
+        [only] if matches!(only.as_str(), "k" | "n" | "m") => Some(Node::Symbol(only.clone())),
+        _ => None,
+    };
+    let (Some(ours), Some(theirs)) = (counter(target), counter(answer)) else {
+        return false;
+    };
+    let periodic = target.any(&|node| *node == Node::Pi);
+    periodic && ours != theirs && scalar::equal(target, &answer.replaced(&theirs, &ours))
 }
 
 /// The entries of a matrix of one row or column.

@@ -1,10 +1,13 @@
 //! The value of a formula at a point: exactly where it is rational, as complex doubles where it is not.
 
 use super::exact::{self, Exact};
-use super::node::{Function, Node};
+use super::node::{Fold, Function, Node};
 use super::value::Value;
 use num_traits::{Signed, Zero};
 use std::f64::consts::{E, LN_10, PI};
+
+/// Most terms of a sum or product.
+const TERMS: i64 = 3000;
 
 /// What the variables are, and how signs and logarithms without a base are read.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +65,16 @@ pub(super) fn exact(node: &Node, point: Point) -> Option<Exact> {
         Node::Power(a, b) => exact::power(&go(a)?, &go(b)?),
         Node::Root(a, degree) => exact::take_root(&go(a)?, *degree),
         Node::Binomial(n, k) => exact::binomial(&go(n)?, &go(k)?),
+        Node::Fold(fold) => {
+            terms(fold, point)?.try_fold(exact::whole(i64::from(fold.product)), |all, term| {
+                let term = exact(&term?, point)?;
+                if fold.product {
+                    exact::multiply(&all, &term)
+                } else {
+                    exact::add(&all, &term)
+                }
+            })
+        }
         Node::Ratio(parts) if parts.len() == 2 => exact::divide(&go(&parts[0])?, &go(&parts[1])?),
         Node::Apply(function, a) => {
             let a = go(a)?;
@@ -109,10 +122,36 @@ pub(super) fn numeric(node: &Node, point: Point) -> Option<Value> {
         Node::Root(a, degree) => root(go(a)?, *degree),
         Node::Log(base, a) => go(a)?.ln()?.divide(go(base)?.ln()?),
         Node::Binomial(..) => exact::to_f64(&exact(node, point)?).map(Value::real),
+        Node::Fold(fold) => {
+            let start = Value::real(f64::from(u8::from(fold.product)));
+            terms(fold, point)?.try_fold(start, |all, term| {
+                let term = numeric(&term?, point)?;
+                if fold.product {
+                    all.multiply(term)
+                } else {
+                    all.add(term)
+                }
+            })
+        }
         Node::Ratio(parts) if parts.len() == 2 => go(&parts[0])?.divide(go(&parts[1])?),
         Node::Apply(function, a) => apply(*function, a, point),
         _ => None,
     }
+}
+
+/// The terms of a finite sum or product, as long as there is work left.
+fn terms(fold: &Fold, point: Point) -> Option<impl Iterator<Item = Option<Node>>> {
+    let end = |node: &Node| -> Option<i64> {
+        let value = exact(node, point)?;
+        value.is_integer().then(|| value.numer().try_into().ok())?
+    };
+    let (low, high) = (end(&fold.low)?, end(&fold.high)?);
+    (high.checked_sub(low)? < TERMS).then(|| {
+        (low..=high).map(|value| {
+            exact::spend(2000)?;
+            Some(fold.term(value))
+        })
+    })
 }
 
 fn power(base: &Node, exponent: &Node, point: Point) -> Option<Value> {
@@ -193,6 +232,14 @@ fn apply(function: Function, argument: &Node, point: Point) -> Option<Value> {
         Function::Log if point.decimal_log => x.ln()?.divide(Value::real(LN_10)),
         Function::Ln | Function::Log => x.ln(),
         Function::Exp => x.exp(),
+        Function::Cis => {
+            let i = Value {
+                re: 0.0,
+                im: 1.0,
+                error: 0.0,
+            };
+            x.cos()?.add(x.sin()?.multiply(i)?)
+        }
         Function::Absolute => Some(Value {
             re: x.size(),
             im: 0.0,

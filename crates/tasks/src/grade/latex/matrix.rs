@@ -20,8 +20,27 @@ pub(super) fn rows(node: &Node) -> Option<Vec<Vec<Node>>> {
             terms.try_fold(first, |sum, term| add(&sum, &term?))
         }
         Node::Product(factors) => product(factors),
+        Node::Power(matrix, exponent) if **exponent == Node::Symbol("T".into()) => {
+            let rows = rows(matrix)?;
+            let column = |number: usize| rows.iter().map(|row| row[number].clone()).collect();
+            Some((0..rows[0].len()).map(column).collect())
+        }
         _ => None,
     }
+}
+
+/// The rows of `[[1, 2], [3, 4]]`, as programs write a matrix.
+pub(super) fn nested(node: &Node) -> Option<Node> {
+    let Node::Tuple(rows, (true, true)) = node else {
+        return None;
+    };
+    let row = |row: &Node| match row {
+        Node::Tuple(entries, (true, true)) => Some(entries.clone()),
+        _ => None,
+    };
+    let rows: Vec<Vec<Node>> = rows.iter().map(row).collect::<Option<_>>()?;
+    let even = rows.iter().all(|row| row.len() == rows[0].len());
+    even.then_some(Node::Matrix(rows))
 }
 
 fn scaled(rows: &[Vec<Node>], factor: &Node) -> Vec<Vec<Node>> {

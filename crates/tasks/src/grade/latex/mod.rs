@@ -21,6 +21,7 @@ mod text;
 mod token;
 mod units;
 mod value;
+mod vectors;
 mod words;
 
 use answer::Answer;
@@ -33,7 +34,9 @@ const LONGEST: usize = 4000;
 /// Whether an answer is the target. Neither may be a whole solution: both are what was taken out of it.
 pub(super) fn same(target: &str, answer: &str) -> bool {
     let (target, answer) = (text::unescaped(target), text::unescaped(answer));
+    let (target, answer) = (notation::going_on(&target), notation::going_on(&answer));
     let (target, answer) = (clean(&target), clean(&answer));
+    let (target, answer) = (&*text::closed(target), &*text::closed(answer));
     if target.len() > LONGEST || answer.len() > LONGEST {
         return target == answer;
     }
@@ -55,7 +58,7 @@ pub(super) fn same(target: &str, answer: &str) -> bool {
     if let Some((letter, rest)) = labelled(answer) {
         return letters(target, &letter.to_string()) || same(target, rest);
     }
-    if digits_in_base(target).is_some_and(|digits| digits == answer) {
+    if notation::digits_in_base(target).is_some_and(|digits| digits == notation::plain(answer)) {
         return true;
     }
     notation::same(target, answer)
@@ -72,7 +75,9 @@ fn formulas(target: &str, answer: &str) -> bool {
     exact::refuel();
     let mut targets = answer::readings(target);
     // A target with a decimal comma looks like a list: only an answer with a decimal point tells.
-    let comma = answer.contains('.') && !answer.contains(',') && decimals(target) > 1;
+    // Three digits after it are thousands.
+    let comma =
+        answer.contains('.') && !answer.contains(',') && !matches!(decimals(target), 0 | 1 | 3);
     if target.trim_start_matches('-').starts_with("0,") || comma {
         targets.extend(answer::decimal_comma(target));
     }
@@ -131,14 +136,6 @@ fn labelled(text: &str) -> Option<(char, &str)> {
         .then_some((letter, rest))
 }
 
-/// The digits of `204_5`: an answer may leave out the base it was asked in.
-fn digits_in_base(target: &str) -> Option<&str> {
-    let (digits, base) = target.split_once('_')?;
-    let base = base.trim_matches(['{', '}']);
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (number(digits) && number(base)).then_some(digits)
-}
-
 /// Options of a choice: `A`, `(A)`, `\text{(a)}`.
 fn letters(target: &str, answer: &str) -> bool {
     let letter = |text: &str| {
@@ -147,6 +144,13 @@ fn letters(target: &str, answer: &str) -> bool {
             .replace("\\mathrm", "")
             .replace("\\textbf", "")
             .replace("\\mathbf", "");
+        let plain = ["option ", "choice "].iter().fold(plain, |plain, word| {
+            let bare = plain.trim_start_matches(['{', ' ']).to_owned();
+            let named = bare
+                .get(..word.len())
+                .filter(|begin| begin.eq_ignore_ascii_case(word));
+            named.map_or(plain, |_| bare[word.len()..].to_owned())
+        });
         let mut letters = plain.chars().filter(|c| !"{}()[]. \\".contains(*c));
         match (letters.next(), letters.next()) {
             (Some(letter @ ('A'..='J' | 'a'..='j')), None) => Some(letter),

@@ -42,6 +42,8 @@ pub(super) enum Node {
     Log(Box<Node>, Box<Node>),
     /// `n` over `k`.
     Binomial(Box<Node>, Box<Node>),
+    /// A sum or product over whole numbers.
+    Fold(Box<Fold>),
     /// A ratio of two or more.
     Ratio(Vec<Node>),
     /// A tuple, a point or an interval: whether it is closed on the left and on the right.
@@ -61,6 +63,51 @@ pub(super) enum Node {
     /// Words.
     Text(String),
 }
+
+/// `\sum_{k=1}^{n} k^2` or `\prod`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fold {
+    /// Whether its terms are multiplied.
+    pub(super) product: bool,
+    /// First value of the variable.
+    pub(super) low: Node,
+    /// Last value of the variable.
+    pub(super) high: Node,
+    /// A term, in which the variable is [`Fold::variable`].
+    pub(super) body: Node,
+}
+
+impl Fold {
+    /// The name of the variable within the terms: the same whatever it is called, another one for each level of sums.
+    pub(super) fn variable(&self) -> String {
+        Self::variable_of(&self.body)
+    }
+
+    fn variable_of(body: &Node) -> String {
+        format!("{BOUND}{}", body.levels())
+    }
+
+    /// A sum or product whose variable is called `name` in the term.
+    pub(super) fn new(product: bool, name: &Node, (low, high): (Node, Node), body: &Node) -> Self {
+        let variable = Node::Symbol(Self::variable_of(body));
+        let body = body.replaced(name, &variable);
+        Self {
+            product,
+            low,
+            high,
+            body,
+        }
+    }
+
+    /// The term for one value of the variable.
+    pub(super) fn term(&self, value: i64) -> Node {
+        let variable = Node::Symbol(self.variable());
+        self.body.replaced(&variable, &Node::whole(value))
+    }
+}
+
+/// What the names of variables of sums begin with; no formula has such a name.
+const BOUND: char = '∑';
 
 /// Functions of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +150,8 @@ pub(super) enum Function {
     Ceiling,
     /// Factorial.
     Factorial,
+    /// Cosine and i times sine.
+    Cis,
 }
 
 impl Function {
@@ -123,6 +172,7 @@ impl Function {
             "tanh" => Self::Tanh,
             "ln" => Self::Ln,
             "exp" => Self::Exp,
+            "cis" => Self::Cis,
             "abs" => Self::Absolute,
             "floor" => Self::Floor,
             "ceil" => Self::Ceiling,
@@ -166,6 +216,7 @@ impl Node {
             | Self::Log(a, b)
             | Self::Binomial(a, b)
             | Self::Without(a, b) => vec![a, b],
+            Self::Fold(fold) => vec![&fold.low, &fold.high, &fold.body],
             Self::Negative(a) | Self::PlusMinus(a, _) | Self::Root(a, _) | Self::Apply(_, a) => {
                 vec![a]
             }
@@ -188,7 +239,9 @@ impl Node {
     }
 
     fn collect_symbols(&self, found: &mut Vec<String>) {
-        if let Self::Symbol(name) = self {
+        if let Self::Symbol(name) = self
+            && !name.starts_with(BOUND)
+        {
             found.push(name.clone());
         }
         for child in self.children() {
@@ -247,7 +300,27 @@ impl Node {
             Self::PlusMinus(a, inverted) => Self::PlusMinus(one(a), *inverted),
             Self::Root(a, degree) => Self::Root(one(a), *degree),
             Self::Apply(function, a) => Self::Apply(*function, one(a)),
+            Self::Fold(fold) => Self::Fold(Box::new(Fold {
+                product: fold.product,
+                low: change(&fold.low),
+                high: change(&fold.high),
+                body: change(&fold.body),
+            })),
             other => other.clone(),
         }
+    }
+
+    /// The same with another formula wherever one stands.
+    pub(super) fn replaced(&self, what: &Node, with: &Node) -> Node {
+        if self == what {
+            return with.clone();
+        }
+        self.with_children(&|child| child.replaced(what, with))
+    }
+
+    /// How many sums stand inside each other.
+    fn levels(&self) -> usize {
+        let inside = self.children().into_iter().map(Self::levels).max();
+        inside.unwrap_or(0) + usize::from(matches!(self, Self::Fold(_)))
     }
 }

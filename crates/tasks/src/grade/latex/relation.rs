@@ -166,6 +166,9 @@ pub(super) fn same(target: &Item, answer: &Item) -> bool {
                 near: b_near,
             },
         ) => {
+            if let Some(renamed) = with_argument_of(target, answer) {
+                return same(target, &renamed);
+            }
             let both = a_name.zip(b_name);
             if both
                 .as_ref()
@@ -194,6 +197,32 @@ pub(super) fn same(target: &Item, answer: &Item) -> bool {
         }
         _ => false,
     }
+}
+
+/// `f(t) = 2t` beside `f(x) = 2x` with x for t; none where it is the same already, or no such pair.
+fn with_argument_of(target: &Item, answer: &Item) -> Option<Item> {
+    let call = |item: &Item| match item.sides.first() {
+        Some(Node::Product(parts)) if item.names[0] && item.relations == ['='] => {
+            match parts.as_slice() {
+                [f @ Node::Symbol(name), x @ Node::Symbol(argument)]
+                    if "fghpqFGHPQ".contains(name.as_str())
+                        && argument.to_lowercase() == *argument =>
+                {
+                    Some((f.clone(), x.clone()))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    let ((f, x), (g, t)) = (call(target)?, call(answer)?);
+    let mut sides = answer.sides.iter();
+    let taken = sides.any(|side| side.any(&|node| *node == x));
+    let sides = answer.sides.iter();
+    (f == g && x != t && !taken).then(|| Item {
+        sides: sides.map(|side| side.replaced(&t, &x)).collect(),
+        ..answer.clone()
+    })
 }
 
 /// Variables whose names tell things apart: x = 5 is another line than y = 5.
@@ -284,7 +313,12 @@ fn same_solution(a: &Node, b: &Node, symbol: &str) -> bool {
 
 /// Where a formula that is linear in a variable vanishes.
 fn solution(node: &Node, symbol: &str, point: Point) -> Option<Exact> {
-    let at = |value: i64| exact(&substituted(node, symbol, &Node::whole(value)), point);
+    let at = |value: i64| {
+        exact(
+            &node.replaced(&Node::Symbol(symbol.to_owned()), &Node::whole(value)),
+            point,
+        )
+    };
     let (zero, one, three) = (at(2)?, at(3)?, at(7)?);
     let slope = &one - &zero;
     let linear = three == &zero + &slope * super::exact::whole(5);
@@ -300,15 +334,13 @@ pub(super) fn line(node: &Node, symbol: &str) -> Option<(Exact, Exact)> {
         whole: false,
     };
     let zero = solution(node, symbol, point)?;
-    let at = |value: i64| exact(&substituted(node, symbol, &Node::whole(value)), point);
+    let at = |value: i64| {
+        exact(
+            &node.replaced(&Node::Symbol(symbol.to_owned()), &Node::whole(value)),
+            point,
+        )
+    };
     Some((at(1)? - at(0)?, zero))
-}
-
-fn substituted(node: &Node, symbol: &str, value: &Node) -> Node {
-    match node {
-        Node::Symbol(name) if name == symbol => value.clone(),
-        other => other.with_children(&|child| substituted(child, symbol, value)),
-    }
 }
 
 /// Whether two chains of inequalities are the same, forwards or backwards, or the same up to a factor.

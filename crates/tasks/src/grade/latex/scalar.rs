@@ -8,6 +8,8 @@ use num_traits::Signed;
 
 /// Points at which formulas with variables are compared.
 const POINTS: u32 = 16;
+/// Digits that only a computer writes.
+const PRINTED: u32 = 14;
 /// Points at which both must have a value before they are called equal.
 const ENOUGH: u32 = 4;
 
@@ -21,6 +23,11 @@ pub(super) fn equal(a: &Node, b: &Node) -> bool {
     }
     if !a.is_scalar() || !b.is_scalar() {
         return false;
+    }
+    if let (Node::Fold(a), Node::Fold(b)) = (a, b)
+        && [a, b].iter().all(|fold| fold.high == Node::Infinity)
+    {
+        return a.product == b.product && equal(&a.low, &b.low) && equal(&a.body, &b.body);
     }
     let unbased = |node: &Node| node.any(&|node| matches!(node, Node::Apply(Function::Log, _)));
     [true, false]
@@ -65,7 +72,7 @@ fn agree(a: &Node, b: &Node, decimal_log: bool) -> bool {
 fn counts(node: &Node) -> bool {
     matches!(
         node,
-        Node::Binomial(..) | Node::Apply(Function::Factorial, _)
+        Node::Binomial(..) | Node::Fold(_) | Node::Apply(Function::Factorial, _)
     )
 }
 
@@ -107,17 +114,53 @@ enum Real {
     Double(Value),
 }
 
-/// Whether `literal` is a decimal number that rounds (or cuts off) a value to six places or seven digits.
+impl Real {
+    /// Whether the value is a number at so many places, rounded or cut off.
+    fn rounds_to(&self, number: &Exact, places: u32) -> bool {
+        match self {
+            Self::Exact(value) => {
+                let scale = exact::whole(10).pow(places as i32);
+                let (value, number) = (value * &scale, number * &scale);
+                value.round() == number || value.trunc() == number
+            }
+            Self::Double(value) => {
+                let step = 10f64.powi(-(places as i32));
+                let noise = 1e-11 * value.re.abs();
+                exact::to_f64(number).is_some_and(|number| {
+                    let distance = (number - value.re).abs();
+                    let inside = number.abs() <= value.re.abs() + noise;
+                    distance <= 0.5 * step + noise || (inside && distance < step)
+                })
+            }
+        }
+    }
+
+    /// Whether a number differs from the value by no more than the rounding of doubles does.
+    fn is_near(&self, number: &Exact) -> bool {
+        let value = match self {
+            Self::Exact(value) => exact::to_f64(value),
+            Self::Double(value) => Some(value.re),
+        };
+        let near = |(value, number): (f64, f64)| (value - number).abs() <= 1e-13 * value.abs();
+        value.zip(exact::to_f64(number)).is_some_and(near)
+    }
+}
+
+/// Whether `literal` is a decimal number that rounds (or cuts off) a value to six places or seven digits: `1.0000001` does
+/// not round 1, which at seven places is `1.0000000`. Of what computers print only the last digits of many may be off.
 fn rounded(literal: &Node, other: &Node, value: &Real) -> bool {
     let Some((number, places)) = decimal(literal) else {
         return false;
     };
+    if digits(&number, places) >= PRINTED && value.is_near(&number) {
+        return true;
+    }
     // Of two decimal numbers only the shorter one can be the rounded one.
     if decimal(other).is_some_and(|(_, others)| others <= places) {
         return false;
     }
     let digits = digits(&number, places);
-    (places >= 6 || digits >= 7) && places >= 1 && within(&number, value, places, 1.0)
+    (places >= 6 || digits >= 7) && places >= 1 && value.rounds_to(&number, places)
 }
 
 fn within(number: &Exact, value: &Real, places: u32, share: f64) -> bool {

@@ -6,9 +6,17 @@ use std::borrow::Cow;
 /// Words that say the same as a formula.
 pub(super) fn meaning(text: &str) -> Option<Node> {
     let words = normal(text);
+    let words = ["there is ", "there are ", "it ", "diverges to "]
+        .iter()
+        .fold(words.as_str(), |words, begin| {
+            words.strip_prefix(begin).unwrap_or(words)
+        });
+    let words = [" exists", " exist"]
+        .iter()
+        .fold(words, |words, end| words.strip_suffix(end).unwrap_or(words));
     let infinity = || Node::Infinity;
     let negative = |node: Node| Node::Negative(Box::new(node));
-    Some(match words.as_str() {
+    Some(match words {
         "no solution" | "no solutions" | "no real solution" | "no real solutions" | "none"
         | "empty set" | "no real roots" | "null set" => Node::Set(Vec::new()),
         "all real numbers"
@@ -21,15 +29,48 @@ pub(super) fn meaning(text: &str) -> Option<Node> {
         | "all real values"
         | "set of all real numbers"
         | "all real x" => Node::Named('R'),
-        "infinity" | "infinite" | "positive infinity" => infinity(),
+        "infinity"
+        | "infinite"
+        | "positive infinity"
+        | "infinitely many"
+        | "infinitely many solutions" => infinity(),
         "negative infinity" | "minus infinity" => negative(infinity()),
         other => Node::whole(counting_word(other)?),
     })
 }
 
-/// The number a word counts, from `zero` to `twenty`.
-pub(super) fn counting_word(word: &str) -> Option<i64> {
-    const WORDS: [&str; 21] = [
+/// The number that words count, from `zero` to `nine hundred and ninety-nine`.
+pub(super) fn counting_word(words: &str) -> Option<i64> {
+    const TENS: [&str; 8] = [
+        "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+    ];
+    if let Some((hundreds, rest)) = words.split_once(" hundred") {
+        let rest = rest.trim_start_matches(" and").trim();
+        let rest = if rest.is_empty() {
+            Some(0)
+        } else {
+            below_hundred(rest, &TENS)
+        };
+        return Some(100 * below_hundred(hundreds, &TENS).filter(|n| (1..10).contains(n))? + rest?);
+    }
+    below_hundred(words, &TENS)
+}
+
+fn below_hundred(words: &str, tens: &[&str]) -> Option<i64> {
+    let (first, unit) = words.split_once([' ', '-']).unwrap_or((words, ""));
+    let Some(ten) = tens.iter().position(|ten| *ten == first) else {
+        return small_word(words);
+    };
+    let unit = match unit {
+        "" => 0,
+        unit => small_word(unit).filter(|unit| (1..10).contains(unit))?,
+    };
+    Some(10 * (ten as i64 + 2) + unit)
+}
+
+/// The number a word counts, from `zero` to `nineteen`.
+fn small_word(word: &str) -> Option<i64> {
+    const WORDS: [&str; 20] = [
         "zero",
         "one",
         "two",
@@ -50,7 +91,6 @@ pub(super) fn counting_word(word: &str) -> Option<i64> {
         "seventeen",
         "eighteen",
         "nineteen",
-        "twenty",
     ];
     let number = WORDS.iter().position(|known| *known == word)?;
     i64::try_from(number).ok()
@@ -141,6 +181,25 @@ pub(super) fn unescaped(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A text with the braces closed that a completion left open where it ended.
+pub(super) fn closed(text: &str) -> Cow<'_, str> {
+    let (mut depth, mut escaped) = (0_usize, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    if depth == 0 {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("{text}{}", "}".repeat(depth)))
+    }
+}
+
 /// Whether a text is words, one of them of two letters at least, rather than a formula.
 pub(in crate::grade) fn is_words(text: &str) -> bool {
     let plain = text
@@ -220,5 +279,13 @@ mod tests {
         assert_eq!(unescaped("\\\\frac{1}{2}"), "\\frac{1}{2}");
         assert_eq!(unescaped("\\frac{1}{2}\\\\x"), "\\frac{1}{2}\\\\x");
         assert_eq!(meaning("Seven"), Some(Node::whole(7)));
+        assert_eq!(meaning("twenty-one"), Some(Node::whole(21)));
+        assert_eq!(meaning("three hundred and five"), Some(Node::whole(305)));
+        assert_eq!(
+            meaning("There are no real solutions."),
+            Some(Node::Set(Vec::new()))
+        );
+        assert_eq!(closed("\\frac{1}{2"), "\\frac{1}{2}");
+        assert_eq!(closed("\\{1, 2\\}"), "\\{1, 2\\}");
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Unit {
 /// Names of one unit, what it measures, its size as a fraction of the base unit, its power (3 for a litre).
 type Entry = (&'static [&'static str], &'static str, i64, i64, i32);
 
-const UNITS: [Entry; 49] = [
+const UNITS: [Entry; 51] = [
     (&["mm", "millimeter", "millimetre"], "length", 1, 1000, 1),
     (&["cm", "centimeter", "centimetre"], "length", 1, 100, 1),
     (&["dm", "decimeter", "decimetre"], "length", 1, 10, 1),
@@ -73,12 +73,14 @@ const UNITS: [Entry; 49] = [
     (&["mol", "mole"], "mole", 1, 1, 1),
     (&["Pa", "pascal"], "pascal", 1, 1, 1),
     (&["acre"], "acre", 1, 1, 1),
+    (&["celsius"], "celsius", 1, 1, 1),
+    (&["fahrenheit"], "fahrenheit", 1, 1, 1),
     (&["am"], "before noon", 1, 1, 1),
     (&["pm"], "after noon", 1, 1, 1),
 ];
 
 /// Words of a unit that are no unit by themselves.
-const PARTS: [&str; 24] = [
+const PARTS: [&str; 26] = [
     "square",
     "sq",
     "cubic",
@@ -95,6 +97,7 @@ const PARTS: [&str; 24] = [
     "degrees",
     "mph",
     "kph",
+    "mpg",
     "th",
     "st",
     "nd",
@@ -103,6 +106,7 @@ const PARTS: [&str; 24] = [
     "billion",
     "thousand",
     "trillion",
+    "dozen",
 ];
 
 fn find(word: &str) -> Option<&'static Entry> {
@@ -120,6 +124,7 @@ fn find(word: &str) -> Option<&'static Entry> {
 /// What a word multiplies the number before it by.
 fn multiplier(word: &str) -> Option<i64> {
     Some(match word.to_lowercase().trim_end_matches('s') {
+        "dozen" => 12,
         "thousand" => 1000,
         "million" => 1_000_000,
         "billion" => 1_000_000_000,
@@ -140,6 +145,12 @@ pub(super) fn scale(tokens: &[Token]) -> Option<i64> {
     words
         .flat_map(|text| text.split_whitespace())
         .find_map(multiplier)
+}
+
+/// What a unit of one word measures, and its size; none for a square or cubic one.
+pub(super) fn size(word: &str) -> Option<(&'static str, Exact)> {
+    let (_, dimension, numerator, denominator, power) = find(word)?;
+    (*power == 1).then(|| (*dimension, exact::fraction(*numerator, *denominator)))
 }
 
 /// Whether a word of two letters or more, right after a number, is a unit.
@@ -223,6 +234,8 @@ fn read(tokens: &[Token]) -> Unit {
         match token {
             Token::Sign('%') => return Unit::Percent,
             Token::Sign('°') => reader.degree = true,
+            Token::Letter('C') if reader.degree => reader.simple("celsius"),
+            Token::Letter('F') if reader.degree => reader.simple("fahrenheit"),
             Token::Letter(_) => reader.unknown = true,
             Token::Sign('/') => reader.below = true,
             Token::Sign('-') => reader.negative = true,
@@ -274,6 +287,10 @@ impl Reader {
             "percent" | "percentage" | "pct" => self.percent = true,
             "degree" | "degrees" => self.degree = true,
             "mph" => self.push(("length", 1_609_344, 3_600_000, 1), true),
+            "mpg" => {
+                self.push(("length", 1_609_344, 1000, 1), false);
+                self.parts.push(("gallon", -1, exact::whole(1)));
+            }
             "kph" => self.push(("length", 1000, 3600, 1), true),
             _ => match find(word) {
                 Some((_, dimension, numerator, denominator, power)) => {
@@ -326,7 +343,7 @@ impl Reader {
         if self.percent {
             return Unit::Percent;
         }
-        if self.degree {
+        if self.degree && self.parts.is_empty() {
             return Unit::Degree;
         }
         if self.unknown || self.parts.is_empty() {

@@ -113,7 +113,8 @@ fn command(name: &str) -> Option<Word> {
         "frac" | "dfrac" | "tfrac" | "cfrac" | "sfrac" | "nicefrac" => {
             Token::Command("frac".into())
         }
-        "sqrt" | "log" => Token::Command(name.into()),
+        "sqrt" | "log" | "sum" | "prod" | "det" => Token::Command(name.into()),
+        "top" | "intercal" => Token::Letter('T'),
         "lg" => Token::Command("log".into()),
         "binom" | "dbinom" | "tbinom" => Token::Command("binom".into()),
         "mathbb" | "mathcal" => Token::Command("mathbb".into()),
@@ -145,6 +146,7 @@ pub(super) fn plain(word: &str) -> Option<Word> {
         "and" | "And" | "AND" => Some(Word::Token(Token::And)),
         "or" | "Or" | "OR" => Some(Word::Token(Token::Or)),
         "union" => Some(Word::Signs("∪")),
+        "to" => Some(Word::Signs(":")),
         "emptyset" => Some(Word::Signs("∅")),
         "sqrt" | "log" | "lg" | "binom" | "frac" | "mod" => command(word),
         _ if word.len() > 2 => greek(word),

@@ -3,6 +3,7 @@
 use super::Lexer;
 use crate::grade::latex::token::Token;
 use crate::grade::latex::units;
+use crate::grade::latex::vectors;
 use crate::grade::latex::words::{self, Word};
 
 impl Lexer {
@@ -23,7 +24,7 @@ impl Lexer {
             | "bigg" | "Bigg" | "biggl" | "biggr" => self.invisible_bracket(),
             "text" | "textbf" | "textit" | "textrm" | "textnormal" | "texttt" | "textsf"
             | "mbox" | "hbox" | "mathrm" | "mathbf" | "mathit" | "mathsf" | "operatorname"
-            | "emph" | "boldsymbol" | "bm" | "rm" => return self.upright(),
+            | "emph" | "boldsymbol" | "bm" | "rm" => return self.upright(&name),
             "overline" | "bar" | "vec" | "overrightarrow" | "widehat" | "hat" | "dot"
             | "underline" | "tilde" => return self.accent(&name),
             "color" | "textcolor" => {
@@ -87,9 +88,15 @@ impl Lexer {
     }
 
     /// Words in a formula; numbers, single letters and names of functions among them are what they would be outside.
-    fn upright(&mut self) -> Option<()> {
+    fn upright(&mut self, name: &str) -> Option<()> {
         let content = self.braced()?;
         let trimmed = content.trim().trim_matches(',').trim();
+        if matches!(name, "mathbf" | "textbf" | "boldsymbol" | "bm")
+            && let Some(unit) = vectors::unit(trimmed)
+        {
+            self.tokens.push(unit);
+            return Some(());
+        }
         let after_value = self.tokens.last().is_some_and(Token::ends_value);
         let unit = |text: &str| {
             text.chars().all(units::letter) && text.chars().count() == 1 || units::compound(text)
@@ -128,6 +135,12 @@ impl Lexer {
         if repeating {
             return self.repeat(&content);
         }
+        if matches!(name, "hat" | "widehat" | "vec" | "overrightarrow")
+            && let Some(unit) = vectors::unit(&content)
+        {
+            self.tokens.push(unit);
+            return Some(());
+        }
         if name == "underline" {
             let inner: Vec<char> = content.chars().collect();
             self.text
@@ -165,12 +178,10 @@ impl Lexer {
         if name == "begin" && kind == "array" && self.peek(0) == Some('{') {
             self.braced()?;
         }
-        let name = if kind == "vmatrix" {
-            format!("{name} determinant")
-        } else {
-            name.to_owned()
-        };
-        self.tokens.push(Token::Command(name));
+        if kind == "vmatrix" && name == "begin" {
+            self.tokens.push(Token::Command("det".into()));
+        }
+        self.tokens.push(Token::Command(name.to_owned()));
         Some(())
     }
 }

@@ -36,18 +36,82 @@ impl Lexer {
     pub(super) fn number(&mut self) -> Option<()> {
         let mut digits = self.run_of_digits();
         self.thousands(&mut digits);
-        let decimal_comma =
-            self.commas == Commas::Decimal && self.peek(0) == Some(',') && self.digit(1);
-        if decimal_comma || (self.peek(0) == Some('.') && self.digit(1)) {
-            self.at += 1;
+        self.dotted_thousands(&mut digits);
+        if let Some(width) = self.decimal_point() {
+            self.at += width;
             digits.push('.');
             digits.push_str(&self.run_of_digits());
+            if let Some(block) = self.goes_on(&digits) {
+                digits.truncate(digits.len() - block.len());
+                self.push_number(digits)?;
+                return self.repeat(&block);
+            }
+        } else if self.peek(0) == Some('.')
+            && let Some(block) = self.bracketed_repeat()
+        {
+            digits.push('.');
+            self.push_number(digits)?;
+            return self.repeat(&block);
         } else if self.peek(0) == Some('.') && self.repeats_follow() {
             self.at += 1;
             digits.push('.');
         }
         self.push_number(digits)?;
         self.scientific()
+    }
+
+    /// How wide the sign is that begins the decimals here: a point, a comma where it is one, `{,}` before other than three
+    /// digits.
+    fn decimal_point(&self) -> Option<usize> {
+        let braced = self.text[self.at..].starts_with(&['{', ',', '}']);
+        let run = |from: usize| (from..from + 4).take_while(|at| self.digit(*at)).count();
+        match self.peek(0)? {
+            '.' if self.digit(1) => Some(1),
+            ',' if self.commas == Commas::Decimal && self.digit(1) => Some(1),
+            '{' if braced && !matches!(run(3), 0 | 3) => Some(3),
+            _ => None,
+        }
+    }
+
+    /// Joins `1.234.567`, which has a point too many for a decimal number.
+    fn dotted_thousands(&mut self, digits: &mut String) {
+        let group = |at: usize| {
+            let group: String = self.text.get(at + 1..)?.iter().take(3).collect();
+            let digits = group.len() == 3 && group.bytes().all(|byte| byte.is_ascii_digit());
+            let ends = self.text.get(at + 4).is_none_or(|c| !c.is_ascii_digit());
+            (self.text.get(at) == Some(&'.') && digits && ends).then_some(group)
+        };
+        let groups: Vec<String> = (0..).map_while(|n| group(self.at + 4 * n)).collect();
+        if groups.len() > 1 && (1..=3).contains(&digits.len()) && !digits.starts_with('0') {
+            digits.push_str(&groups.concat());
+            self.at += 4 * groups.len();
+        }
+    }
+
+    /// The digits of `0.(3)` that repeat, passed over; the point is here.
+    fn bracketed_repeat(&mut self) -> Option<String> {
+        let rest: String = self.text[self.at + 1..].iter().take(32).collect();
+        let block = rest.strip_prefix('(')?.split_once(')')?.0;
+        let digits = !block.is_empty() && block.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| {
+            self.at += block.len() + 3;
+            block.to_owned()
+        })
+    }
+
+    /// The digits that `0.1666...` goes on with, where they have come often enough to tell; the dots are passed over.
+    fn goes_on(&mut self, digits: &str) -> Option<String> {
+        let rest: String = self.text[self.at..].iter().take(8).collect();
+        let dots = ["...", "…", "\\ldots", "\\dots", "\\cdots"];
+        let dots = dots.into_iter().find(|dots| rest.starts_with(dots))?;
+        let decimals = digits.split_once('.')?.1;
+        let block = (1..=decimals.len() / 2).find_map(|length| {
+            let (before, block) = decimals.split_at(decimals.len() - length);
+            let times = if length == 1 { 2 } else { 1 };
+            before.ends_with(&block.repeat(times)).then_some(block)
+        })?;
+        self.at += dots.chars().count();
+        Some(block.to_owned())
     }
 
     /// Whether `\overline` or the like stands right after the point.

@@ -2,7 +2,7 @@
 
 use super::{Parser, is_minus_one, one_or};
 use crate::grade::latex::exact::{self, Exact};
-use crate::grade::latex::node::{Function, Node};
+use crate::grade::latex::node::{Fold, Function, Node};
 use crate::grade::latex::text;
 use crate::grade::latex::token::Token;
 
@@ -221,6 +221,8 @@ impl Parser {
             )),
             "sqrt" => self.root(),
             "log" => self.logarithm(),
+            "sum" | "prod" => self.fold(name == "prod"),
+            "det" => self.determinant(),
             "begin" => self.matrix(),
             "mathbb" => {
                 let Node::Symbol(name) = self.letter_argument()? else {
@@ -298,6 +300,54 @@ impl Parser {
         })
     }
 
+    /// `\sum_{k=1}^{10} k^2`: a variable with its first and last value, and the term up to the next sign.
+    fn fold(&mut self, product: bool) -> Option<Node> {
+        let (mut from, mut high) = (None, None);
+        loop {
+            if self.take('_') {
+                self.expect('{')?;
+                let Some(Token::Letter(letter)) = self.peek().cloned() else {
+                    return None;
+                };
+                self.at += 1;
+                self.expect('=')?;
+                from = Some((letter, self.sum()?));
+                self.expect('}')?;
+            } else if self.take('^') {
+                high = Some(self.deeper(Self::exponent)?);
+            } else {
+                break;
+            }
+        }
+        let ((letter, low), high) = from.zip(high)?;
+        let body = self.deeper(Self::product)?;
+        // `a_k` is another number for each k.
+        let indexed = |node: &Node| matches!(node, Node::Symbol(name) if name.split_once('_').is_some_and(|(_, index)| index.contains(letter)));
+        let name = match letter {
+            'i' => Node::Imaginary,
+            'e' => Node::Euler,
+            _ => Node::Symbol(letter.to_string()),
+        };
+        (!body.any(&indexed)).then(|| {
+            let fold = Fold::new(product, &name, (low, high), &body);
+            Node::Fold(Box::new(fold))
+        })
+    }
+
+    /// `\begin{vmatrix}` and `\det\begin{pmatrix}`, written out.
+    fn determinant(&mut self) -> Option<Node> {
+        if self.peek() != Some(&Token::Command("begin".into())) {
+            return None;
+        }
+        self.at += 1;
+        match self.matrix()? {
+            Node::Matrix(rows) if rows.len() == rows[0].len() && rows.len() <= 4 => {
+                Some(expanded(&rows))
+            }
+            _ => None,
+        }
+    }
+
     /// What follows `\frac`: a group, or one digit, letter or command.
     fn argument(&mut self) -> Option<Node> {
         if self.sees('{') {
@@ -343,4 +393,25 @@ impl Parser {
         let parts = [number(&digits[..1]), number(&digits[1..])];
         self.tokens.splice(self.at..=self.at, parts);
     }
+}
+
+/// The determinant of a small square matrix along its first row.
+fn expanded(rows: &[Vec<Node>]) -> Node {
+    if let [only] = rows {
+        return only[0].clone();
+    }
+    let minor = |column: usize| -> Vec<Vec<Node>> {
+        let others = rows[1..].iter();
+        let without = |row: &Vec<Node>| [&row[..column], &row[column + 1..]].concat();
+        others.map(without).collect()
+    };
+    let term = |(column, entry): (usize, &Node)| {
+        let term = Node::Product(vec![entry.clone(), expanded(&minor(column))]);
+        if column % 2 == 0 {
+            term
+        } else {
+            Node::Negative(Box::new(term))
+        }
+    };
+    Node::Sum(rows[0].iter().enumerate().map(term).collect())
 }
