@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use cli::{Progress, Stopped};
-use model::Tokenizer;
+use model::{Model, Tokenizer};
 use store::Parts;
 use store::tables::Sample;
 use tasks::Question;
@@ -31,7 +31,7 @@ struct Work {
 }
 
 /// The answers to every question of this shard, in the order of the documents.
-pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
+pub fn all(args: &Args, opened: &Opened, model: &Model, parts: &Parts) -> Result<Vec<Sample>> {
     let tokenizer = Tokenizer::load(&args.model.path)?;
     let positions = model::Config::load(&args.model.path)?.max_positions;
     let overrides = args.overrides();
@@ -48,18 +48,16 @@ pub fn all(args: &Args, opened: &Opened, parts: &Parts) -> Result<Vec<Sample>> {
         .map(|task| Plan::of(&of_task(task)))
         .collect();
     let work = Work::new(args, opened, &units, writing)?;
-    let place = args.place()?;
-    let model = place.load(&args.model.path, &place.open()?)?;
     let answerer = Answerer {
         label: &args.model.label,
-        model: &model,
+        model,
         tokenizer: &tokenizer,
         sampling: &args.sampling(),
         rows: args.batch,
     };
     let asker = Asker {
         label: &args.model.label,
-        model: &model,
+        model,
         tokenizer: &tokenizer,
         tasks: &opened.tasks,
         plans: &plans,

@@ -241,7 +241,8 @@ fn row(
         p_holm: p,
         q: None,
         difference_error: Some(error).filter(|error| error.is_finite()),
-        detectable: Some(POWER * error).filter(|error| error.is_finite()),
+        // Where every document says the same, their spread says nothing.
+        detectable: Some(POWER * error).filter(|error| error.is_finite() && *error > 0.0),
         answers,
         majority_a: of(&|pair| majority(&pair.a)),
         majority_b: of(&|pair| majority(&pair.b)),

@@ -3,12 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use cli::{Labelled, Shard};
-use model::{Names, Place, Sampling, Tokenizer};
+use model::{Model, Names, Place, Sampling, Tokenizer};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use store::tables::Sample;
@@ -139,7 +141,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.place()?;
     let opened = open::open(args.sources())?;
     args.check(&opened)?;
-    let provenance = provenance(args, &opened)?;
+    let (provenance, model) = begin(args, &opened)?;
     let parts = Parts::beside(&args.output, &provenance);
     let samples = if let Some(samples) = finished(args, &provenance) {
         cli::say(&format!(
@@ -149,7 +151,8 @@ pub fn run(args: &Args) -> Result<()> {
         renew(&args.output);
         samples
     } else {
-        let samples = answers::all(args, &opened, &parts)?;
+        let model = model.map_or_else(|| load(args), Ok)?;
+        let samples = answers::all(args, &opened, &model, &parts)?;
         store::write_table(&args.output, &samples, &provenance)?;
         summarize(&samples);
         samples
@@ -173,6 +176,25 @@ pub fn run(args: &Args) -> Result<()> {
         cli::say(&format!("{} written", path.display()));
     }
     Ok(parts.remove()?)
+}
+
+/// What the answers depend on, and the model unless there may be nothing to ask: digests and loading take as long as each
+/// other, and neither needs all threads.
+fn begin(args: &Args, opened: &Opened) -> Result<(Provenance, Option<Model>)> {
+    if args.output.exists() {
+        return Ok((provenance(args, opened)?, None));
+    }
+    thread::scope(|scope| {
+        let loading = scope.spawn(|| load(args));
+        let provenance = provenance(args, opened);
+        let model = loading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok((provenance?, Some(model?)))
+    })
+}
+
+fn load(args: &Args) -> Result<Model> {
+    let place = args.place()?;
+    Ok(place.load(&args.model.path, &place.open()?)?)
 }
 
 /// What the answers depend on: the settings, the model, the task files and their rows.

@@ -53,7 +53,12 @@ fn notes(rows: &[Comparison]) -> String {
             }));
         }
     }
-    let detectable = rows.last().and_then(|row| row.detectable);
+    let last = rows.last();
+    if last.is_some_and(|row| row.n > 1 && row.difference_error == Some(0.0)) {
+        let same = "every document differs alike, or not at all: these answers do not tell what could be seen\n";
+        notes.push(same.to_owned());
+    }
+    let detectable = last.and_then(|row| row.detectable);
     notes.extend(detectable.map(|share| {
         let points = 100.0 * share;
         format!("this comparison can see differences above {points:.1} points (80 % power, two-sided 5 %)\n")

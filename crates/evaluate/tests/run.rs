@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+#[path = "tiny/written.rs"]
+mod tiny;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use model::config::Architecture;
-use model::{Config, Device, Model};
 use serde_json::{Value, json};
 use store::tables::{Comparison, Sample};
 use store::{read_table, table_provenance, write_table};
@@ -34,23 +35,9 @@ impl Folder {
     }
 
     fn model(&self, name: &str, seed: u64) {
-        let config = config();
-        let model = Model::random(config.clone(), seed, &Device::Cpu).unwrap();
-        let to = self.path(name);
-        fs::create_dir(&to).unwrap();
-        fs::write(
-            to.join("model.safetensors"),
-            model.serialized_weights().unwrap(),
-        )
-        .unwrap();
-        fs::write(
-            to.join("config.json"),
-            config.to_json(Some(0), Some(1)).to_string(),
-        )
-        .unwrap();
-        fs::write(to.join("tokenizer.json"), tokenizer().to_string()).unwrap();
+        let tokens = TOKENS.map(str::to_owned);
         let settings = json!({"bos_token": "<bos>", "eos_token": "<end>"});
-        fs::write(to.join("tokenizer_config.json"), settings.to_string()).unwrap();
+        tiny::written(&self.path(name), &tokens, "<unk>", seed, &settings);
     }
 
     /// Twelve questions of different lengths in each of two tasks.
@@ -99,48 +86,6 @@ impl Folder {
     fn samples(&self, name: &str) -> Vec<Sample> {
         read_table(&[self.path(name)]).unwrap()
     }
-}
-
-fn config() -> Config {
-    Config {
-        architecture: Architecture::Qwen2,
-        vocab: TOKENS.len(),
-        d_model: 16,
-        n_layers: 2,
-        n_heads: 2,
-        n_kv_heads: 1,
-        d_head: 8,
-        d_mlp: 32,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        max_positions: 128,
-        windows: vec![None; 2],
-        qkv_bias: true,
-        output_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        tied: true,
-        form: model::config::Form::default(),
-    }
-}
-
-fn tokenizer() -> Value {
-    let special = |id: usize| {
-        json!({"id": id, "content": TOKENS[id], "special": true, "single_word": false, "lstrip": false, "rstrip": false,
-               "normalized": false})
-    };
-    let vocab: serde_json::Map<String, Value> = TOKENS
-        .iter()
-        .enumerate()
-        .map(|(id, token)| ((*token).to_owned(), json!(id)))
-        .collect();
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false},
-        "decoder": {"type": "Fuse"}, "added_tokens": [special(0), special(1)],
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
-    })
 }
 
 const SAMPLED: &str = "run -q --model base=base --tasks *.test.jsonl --temperature 1.5 --samples-per-document 3 --max-new-tokens 24 --batch 5";

@@ -56,6 +56,9 @@ pub fn open(sources: Sources) -> Result<Opened> {
     for directory in sources.include {
         library.scan(directory)?;
     }
+    for directory in sources.data {
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    }
     let (mut names, mut opened) = (Vec::new(), Opened::default());
     let mut definitions: Vec<Definition> = Vec::new();
     for argument in sources.tasks {

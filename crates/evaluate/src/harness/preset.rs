@@ -59,6 +59,7 @@ impl Preset {
             .context("it holds no line")
             .with_context(context)?;
         let mut raw = self.keys(first).with_context(context)?;
+        self.check(&rows).with_context(context)?;
         let stem = file
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -79,6 +80,25 @@ impl Preset {
             raw,
             path: file.to_owned(),
         })
+    }
+
+    /// Refuses a line whose question or answer is null: a template would write `None`, and every answer were wrong.
+    fn check(self, rows: &[Document]) -> Result<()> {
+        let Some(first) = rows.first() else {
+            return Ok(());
+        };
+        let question = column(first, &QUESTIONS)?;
+        let answer = match self {
+            Self::Ifeval => question,
+            _ => column(first, &ANSWERS).or_else(|_| column(first, &["solution"]))?,
+        };
+        for (number, row) in rows.iter().enumerate() {
+            for name in [question, answer] {
+                let is_null = row.get(name).is_none_or(Value::is_null);
+                ensure!(!is_null, "line {} has no `{name}`", number + 1);
+            }
+        }
+        Ok(())
     }
 
     fn keys(self, row: &Document) -> Result<Map<String, Value>> {
@@ -275,5 +295,10 @@ mod tests {
             error.contains("x.jsonl") && error.contains("choices"),
             "{error}"
         );
+        let lines =
+            "{\"question\": \"?\", \"answer\": \"2\"}\n{\"question\": \"?\", \"answer\": null}\n";
+        std::fs::write(&file, lines).unwrap();
+        let error = format!("{:#}", Preset::Math.definition(&file).unwrap_err());
+        assert!(error.ends_with("line 2 has no `answer`"), "{error}");
     }
 }
