@@ -45,6 +45,7 @@ impl Options {
             batch: number("--batch", "2048"),
             precision: match value("--precision", "f32").as_str() {
                 "bf16" => Precision::Bf16,
+                "bf16x3" => Precision::Bf16x3,
                 _ => Precision::F32,
             },
             steps: number("--steps", "5") as u64,

@@ -186,6 +186,8 @@ pub enum DistanceName {
 pub enum PrecisionName {
     /// 32 bits
     F32,
+    /// 32 bits from pairs of 16, where the machine has matrix tiles that are faster
+    Bf16x3,
     /// 16 bits, summed in 32
     Bf16,
 }

@@ -135,9 +135,9 @@ fn check(settings: &Settings, args: &Args, k: u64) -> anyhow::Result<()> {
     if settings.n_features == 0 || k == 0 {
         return usage("--features and --k must be at least 1".into());
     }
-    if settings.precision == Precision::Bf16 && !device::has_kernels(&args.device) {
+    if settings.precision != Precision::F32 && !device::has_kernels(&args.device) {
         return usage(format!(
-            "--precision bf16 is for the CPU's kernels, --device {} multiplies in f32",
+            "--precision bf16x3 and bf16 are for the CPU's kernels, --device {} multiplies in f32",
             args.device
         ));
     }
@@ -230,6 +230,7 @@ fn settings(
     };
     settings.precision = match flags.precision {
         Some(PrecisionName::Bf16) => Precision::Bf16,
+        Some(PrecisionName::Bf16x3) => Precision::Bf16x3,
         Some(PrecisionName::F32) | None => Precision::F32,
     };
     settings.code_normalization = code_normalization(flags.code_norm);

@@ -60,7 +60,7 @@ fn what_a_device_does_not_have_is_named() {
         &format!("{TRAIN} --device plain --precision bf16 -o d.safetensors"),
     );
     assert!(
-        code == 2 && message.contains("--precision bf16 is for the CPU's kernels"),
+        code == 2 && message.contains("bf16 are for the CPU's kernels"),
         "{message}"
     );
     let (code, message) = fail(at, &format!("{TRAIN} --device gpu -o d.safetensors"));

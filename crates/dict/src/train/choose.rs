@@ -5,7 +5,6 @@ use super::history::History;
 use super::kernels::Kernels;
 use super::parameters::rank_weights;
 use super::part::Part;
-use super::settings::Precision;
 use crate::codes::Codes;
 use crate::encode::{JUMP, jump_scale};
 use crate::rule::Rule;
@@ -106,7 +105,7 @@ impl Kernels {
         wanted: &mut Search,
         dead: &mut Option<(Search, bool)>,
     ) {
-        let (d_total, precision) = (task.layout.d_total, task.settings.precision);
+        let (d_total, narrow) = (task.layout.d_total, task.settings.precision.narrow());
         let (x, encoder) = (&task.x[..n * d_total], &self.parameters.encoder);
         let product = |features: Range<usize>, out: &mut [f32]| {
             let rows = &encoder[features.start * d_total..features.end * d_total];
@@ -114,11 +113,9 @@ impl Kernels {
                 weight: Matrix::F32(rows),
                 bias: None,
             };
-            match precision {
-                Precision::F32 => matmul_nt(out, x, rows, (n, features.len(), d_total)),
-                Precision::Bf16 => {
-                    linear(&mut [out], x, d_total, &[layer], kernels::Precision::Bf16);
-                }
+            match narrow {
+                None => matmul_nt(out, x, rows, (n, features.len(), d_total)),
+                Some(narrow) => linear(&mut [out], x, d_total, &[layer], narrow),
             }
         };
         let room = (

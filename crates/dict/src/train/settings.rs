@@ -2,6 +2,7 @@
 
 use super::partition::Block;
 use crate::rule::{CodeNormalization, Rule};
+use kernels::isa::Isa;
 use serde::{Deserialize, Serialize};
 
 /// Steps from which the published learning rates hold as they are.
@@ -37,8 +38,22 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
+    /// Three products of two bf16 parts, about 16 bits, where the machine has matrix tiles; f32 elsewhere.
+    Bf16x3,
     /// Activations and encoder rounded to bf16, summed in f32.
     Bf16,
+}
+
+impl Precision {
+    /// What of it the kernels of this machine have beside f32.
+    pub(crate) fn narrow(self) -> Option<kernels::Precision> {
+        let tiles = Isa::detected() >= Isa::Amx;
+        match self {
+            Self::F32 => None,
+            Self::Bf16x3 => tiles.then_some(kernels::Precision::Bf16x3),
+            Self::Bf16 => Some(kernels::Precision::Bf16),
+        }
+    }
 }
 
 /// Settings of a run. [`Settings::new`] gives the published recipe of a rule.
