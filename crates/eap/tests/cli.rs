@@ -37,45 +37,6 @@ fn help_opens_with_an_example() {
 
 #[test]
 fn wrong_arguments_exit_with_2() {
-    let pairs = |more: &[&'static str]| {
-        let mut line = vec![
-            "score",
-            "--model",
-            "m=dir",
-            "--pairs",
-            "p",
-            "-o",
-            "x.parquet",
-        ];
-        line.extend(more);
-        line
-    };
-    for (line, said) in [
-        (pairs(&["--device", "tpu"]), "`tpu` is not a device"),
-        (
-            pairs(&["--dtype", "f64", "--weights", "int8"]),
-            "--dtype f64",
-        ),
-        (
-            pairs(&["--dtype", "f64", "--precision", "bf16"]),
-            "--dtype f64",
-        ),
-        (pairs(&["--device", "cuda", "--weights", "int8"]), "int8"),
-        (pairs(&["--constant-attention"]), "--method relp"),
-        (pairs(&["--endpoints", "mid"]), "--method eap-ig-inputs"),
-        (pairs(&["--model", "n=dir"]), "{model}"),
-    ] {
-        let (code, error) = outcome(&line);
-        assert_eq!((code, error.lines().count()), (2, 1), "{line:?}: {error}");
-        assert!(error.contains(said), "{error}");
-    }
-    let named = ["--model", "m=other", "-o", "{model}.parquet"];
-    let mut twice = vec!["score", "--model", "m=dir", "--pairs", "p"];
-    twice.extend(named);
-    assert!(outcome(&twice).1.contains("two models are called m"));
-    twice[6] = "n=other";
-    twice.extend(["--per-position", "p.parquet"]);
-    assert!(outcome(&twice).1.contains("p.parquet"));
     let lines: [&[&str]; 8] = [
         &["--nonsense"],
         &["score", "--nonsense"],
@@ -128,6 +89,49 @@ fn wrong_arguments_exit_with_2() {
         let (code, error) = outcome(line);
         assert_eq!(code, 2, "{line:?}: {error}");
     }
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_in_one_line() {
+    let pairs = |more: &[&'static str]| {
+        let mut line = vec![
+            "score",
+            "--model",
+            "m=dir",
+            "--pairs",
+            "p",
+            "-o",
+            "x.parquet",
+        ];
+        line.extend(more);
+        line
+    };
+    for (line, said) in [
+        (pairs(&["--device", "tpu"]), "`tpu` is not a device"),
+        (
+            pairs(&["--dtype", "f64", "--weights", "int8"]),
+            "--dtype f64",
+        ),
+        (
+            pairs(&["--dtype", "f64", "--precision", "bf16"]),
+            "--dtype f64",
+        ),
+        (pairs(&["--device", "cuda", "--weights", "int8"]), "int8"),
+        (pairs(&["--constant-attention"]), "--method relp"),
+        (pairs(&["--endpoints", "mid"]), "--method eap-ig-inputs"),
+        (pairs(&["--model", "n=dir"]), "{model}"),
+    ] {
+        let (code, error) = outcome(&line);
+        assert_eq!((code, error.lines().count()), (2, 1), "{line:?}: {error}");
+        assert!(error.contains(said), "{error}");
+    }
+    let named = ["--model", "m=other", "-o", "{model}.parquet"];
+    let mut twice = vec!["score", "--model", "m=dir", "--pairs", "p"];
+    twice.extend(named);
+    assert!(outcome(&twice).1.contains("two models are called m"));
+    twice[6] = "n=other";
+    twice.extend(["--per-position", "p.parquet"]);
+    assert!(outcome(&twice).1.contains("p.parquet"));
 }
 
 #[test]
