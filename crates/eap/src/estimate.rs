@@ -73,7 +73,7 @@ impl Estimate<'_> {
                 self.graph.n_sources(),
                 self.graph.n_targets()
             ),
-            format!("reverse passes per example: {}", self.reverse_passes()),
+            format!("{} reverse passes per example", self.reverse_passes()),
             format!(
                 "memory about {}: weights {}, passes {}, sources and gradients {}",
                 mb(memory.total()),
