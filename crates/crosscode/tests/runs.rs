@@ -231,7 +231,7 @@ fn every_rule_and_partition_trains_and_is_read_again() {
         "--rule jumprelu --k 3 --bandwidth 0.1",
         "--rule matryoshka --k 3 --groups 8,24,48",
         "--rule l1 --sparsity 0.5 --tanh 4 --partition base=25%,sft=6,tied=25%",
-        "--code-norm decoupled --k 3",
+        "--code-norm decoupled --k 3 --precision bf16x3",
         "--code-norm sae --k 3 --precision bf16 --normalize norm --timed",
     ];
     for (number, case) in cases.into_iter().enumerate() {
