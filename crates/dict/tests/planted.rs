@@ -86,9 +86,9 @@ fn train(truth: &[Vec<f32>; 2], random: &mut ChaCha8Rng) -> Crosscoder {
     let mut trainer = Trainer::new(settings, subject);
     for _ in 0..steps {
         let [a, b] = rows(random, truth, 512);
-        trainer.step(&[&a, &b]).unwrap();
+        trainer.step(&[&a, &b]).expect("kernels compute");
     }
-    trainer.into_crosscoder().unwrap()
+    trainer.into_crosscoder().expect("kernels compute")
 }
 
 /// Both models' parts of a direction side by side, in normalised units.

@@ -72,7 +72,6 @@ impl Source for Tied<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these values are exact")]
 mod tests {
     use super::*;
 

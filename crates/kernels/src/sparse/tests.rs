@@ -146,17 +146,22 @@ fn touched(step: u32) -> [bool; ROWS] {
     ]
 }
 
+/// One entry of value 1 for each row.
+fn identity() -> Entries {
+    Entries {
+        starts: (0..=ROWS).collect(),
+        rows: (0..ROWS as u32).collect(),
+        values: vec![1.0; ROWS],
+    }
+}
+
 /// Weights after every step of a dense update, and after one of the touched rows.
 fn both_ways(mut compare: impl FnMut(u32, &[f32], &[f32])) {
     let mut dense: [Vec<f32>; 3] = [0; 3].map(|_| vec![0.0; ROWS * COLUMNS]);
     dense[0] = (0..ROWS * COLUMNS).map(value).collect();
     let (mut weights, mut moments) = (dense[0].clone(), Moments::zeros(ROWS, COLUMNS));
     let mut ages = [0u32; ROWS];
-    let identity = Entries {
-        starts: (0..=ROWS).collect(),
-        rows: (0..ROWS as u32).collect(),
-        values: vec![1.0; ROWS],
-    };
+    let identity = identity();
     for step in 1..=STEPS {
         let touched = touched(step);
         let each = |i: usize| {

@@ -68,9 +68,10 @@ impl Tensors {
             smallest.push(least);
             let whole = Part {
                 features: 0..task.settings.n_features,
-                reach: match task.settings.code_normalization.is_decoupled() {
-                    true => task.layout.models[code].clone(),
-                    false => 0..task.layout.d_total,
+                reach: if task.settings.code_normalization.is_decoupled() {
+                    task.layout.models[code].clone()
+                } else {
+                    0..task.layout.d_total
                 },
                 output: 0,
                 codes: activations.mul(&kept)?,

@@ -10,10 +10,10 @@ impl Tensors {
     pub(super) fn descend(
         &mut self,
         task: &Task<'_>,
-        gradients: Gradients,
+        gradients: &Gradients,
         step: u64,
     ) -> Result<f64> {
-        let norm = self.norm_of(task, &gradients)?;
+        let norm = self.norm_of(task, gradients)?;
         let options = task.adam(norm, step);
         self.encoder.step(&gradients.encoder, options)?;
         self.encoder_bias.step(&gradients.encoder_bias, options)?;

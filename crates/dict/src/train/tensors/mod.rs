@@ -111,7 +111,7 @@ impl Tensors {
     /// One optimizer step.
     pub(super) fn step(&mut self, task: &Task<'_>, history: &mut History) -> Result<Outcome> {
         let x = self.x(task)?;
-        let (mut chosen, reconstructed) = self.reconstruct(task, &x)?;
+        let (chosen, reconstructed) = self.reconstruct(task, &x)?;
         let dead = self.dead(task, history)?;
         let fired = chosen.fired()?;
         let active: f64 = fired.iter().map(|&n| f64::from(n)).sum();
@@ -123,7 +123,7 @@ impl Tensors {
             None => None,
         };
         let through = self.through(&chosen, &reconstructed)?;
-        let charge = self.charge(task, &mut chosen, through)?;
+        let charge = self.charge(task, &chosen, through)?;
         let gradients = self.gradients(
             task,
             &x,
@@ -131,7 +131,7 @@ impl Tensors {
             revival.as_ref(),
         )?;
         history.steps_done += 1;
-        let gradient_norm = self.descend(task, gradients, history.steps_done)?;
+        let gradient_norm = self.descend(task, &gradients, history.steps_done)?;
         Ok(Outcome {
             loss: reconstructed.loss + charge.value + revival.map_or(0.0, |revival| revival.value),
             squared: reconstructed.squared,

@@ -6,7 +6,6 @@ use crate::train::settings::Penalty;
 use candle_core::{Device, Tensor, Var};
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one loss, built up term by term")]
 fn gradients_agree_with_autograd_over_dense_tensors() -> candle_core::Result<()> {
     let case = Case {
         penalty: Some(Penalty::Linear),
