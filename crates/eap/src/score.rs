@@ -91,18 +91,18 @@ struct Attribution {
     /// How finely attention is split
     #[arg(long, value_enum, default_value_t = Level::Layer)]
     level: Level,
-    /// Key and value targets of heads that share them, with --level head
-    #[arg(long, value_enum, default_value_t = Gqa::Ungrouped)]
-    gqa: Gqa,
+    /// Key and value targets of heads that share them, with --level head [default: ungrouped]
+    #[arg(long, value_enum)]
+    gqa: Option<Gqa>,
     /// Method [default: eap-zero with --samples, eap with --pairs]
     #[arg(long, value_enum)]
     method: Option<Method>,
     /// What an ablated source writes [default: zero for eap-zero and ifr, corrupted for the others]
     #[arg(long, value_enum)]
     ablation: Option<Ablation>,
-    /// Interpolations of eap-ig-inputs and eap-ig-activations
-    #[arg(long, value_name = "N", default_value = "5")]
-    steps: NonZeroUsize,
+    /// Interpolations of eap-ig-inputs and eap-ig-activations [default: 5]
+    #[arg(long, value_name = "N")]
+    steps: Option<NonZeroUsize>,
     /// Which interpolations are averaged [default: as EAP-IG, left for eap-ig-inputs and right for eap-ig-activations]
     #[arg(long, value_enum)]
     endpoints: Option<Endpoints>,
@@ -260,7 +260,7 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     let usual = Plan::new(own.method.unwrap_or(default));
     let plan = Plan {
         ablation: own.ablation.unwrap_or(usual.ablation),
-        steps: own.steps.get(),
+        steps: own.steps.map_or(usual.steps, NonZeroUsize::get),
         endpoints: own.endpoints.unwrap_or(usual.endpoints),
         constant_attention: own.constant_attention,
         ..usual
@@ -285,9 +285,13 @@ fn refuse_contradictions(args: &Args, plan: Plan) -> anyhow::Result<()> {
         usage("--constant-attention is a rule of --method relp")
     );
     ensure!(
-        own.endpoints.is_none() || plan.interpolates(),
+        own.gqa.is_none() || own.level == Level::Head,
+        usage("--gqa is for --level head: a layer has one key and one value")
+    );
+    ensure!(
+        (own.endpoints.is_none() && own.steps.is_none()) || plan.interpolates(),
         usage(
-            "--endpoints is for --method eap-ig-inputs, eap-ig-activations and eap-ig-activations-own"
+            "--steps and --endpoints are for --method eap-ig-inputs, eap-ig-activations and eap-ig-activations-own"
         )
     );
     ensure!(
@@ -334,7 +338,7 @@ impl Job<'_> {
 
     fn graph(&self, config: &Config) -> Graph {
         let own = &self.args.attribution;
-        Graph::of(config, own.level, own.gqa)
+        Graph::of(config, own.level, own.gqa.unwrap_or(Gqa::Ungrouped))
     }
 
     fn estimate(&self) -> String {

@@ -119,6 +119,8 @@ fn what_contradicts_itself_is_refused_in_one_line() {
         (pairs(&["--device", "cuda", "--weights", "int8"]), "int8"),
         (pairs(&["--constant-attention"]), "--method relp"),
         (pairs(&["--endpoints", "mid"]), "--method eap-ig-inputs"),
+        (pairs(&["--steps", "3"]), "--method eap-ig-inputs"),
+        (pairs(&["--gqa", "grouped"]), "--level head"),
         (pairs(&["--model", "n=dir"]), "{model}"),
     ] {
         let (code, error) = outcome(&line);
