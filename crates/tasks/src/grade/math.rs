@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::extract::{
-    after_hashes, after_phrase, announced_behind_box, anywhere, boxed, combined, sentence_answer,
+    after_hashes, after_phrase, announced_behind_box, anywhere, boxed, combined, formulas_together,
+    sentence_answer,
 };
-use super::latex;
 use super::{Reading, Verdict};
+use super::{choice, latex};
 
 /// Ways of finding an answer, the most telling first.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,13 @@ impl Extractor {
         {
             return reading(Some(together), true);
         }
+        if matches!(self, Self::Flexible)
+            && several(target)
+            && let Some(together) = formulas_together(text)
+            && latex::same(target, &together)
+        {
+            return reading(Some(together), true);
+        }
         let in_words = matches!(self, Self::Phrase | Self::Flexible);
         let named = in_words && says(found, target);
         // `The answer is 6!` may be a factorial, or said with joy.
@@ -98,6 +106,9 @@ fn says(found: &str, target: &str) -> bool {
 /// Grades a problem whose answer is boxed, as in MATH.
 pub(super) fn math(text: &str, target: &str) -> Verdict {
     use Extractor::{Boxed, Flexible, Phrase, Strict};
+    if latex::is_choice(target) && boxed(text).is_none() && after_hashes(text).is_none() {
+        return choice::grade(text, target);
+    }
     // Boxes on the way are no answer once the final one is announced behind them.
     if announced_behind_box(text) {
         return graded(text, target, [Phrase, Boxed, Strict, Flexible]);

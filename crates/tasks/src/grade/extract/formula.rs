@@ -14,6 +14,24 @@ pub(in crate::grade) fn last(text: &str) -> Option<&str> {
         .find(|formula| says_something(formula))
 }
 
+/// The last formulas with nothing but `and`, `or` or a comma between them (`$x = 1$ or $x = 2$`), joined by commas; none
+/// when the last one stands alone.
+pub(in crate::grade) fn combined(text: &str) -> Option<String> {
+    let found = all(text);
+    let place = |formula: &str| formula.as_ptr() as usize - text.as_ptr() as usize;
+    let connects = |pair: &&[&str]| {
+        let between = &text[place(pair[0]) + pair[0].len()..place(pair[1])];
+        let words = between.replace(['$', '\\', '(', ')', '[', ']'], " ");
+        matches!(
+            words.trim().trim_start_matches(',').trim(),
+            "and" | "or" | ""
+        )
+    };
+    let joined = found.windows(2).rev().take_while(connects).count();
+    let together = &found[found.len().saturating_sub(joined + 1)..];
+    (joined > 0).then(|| together.join(", "))
+}
+
 /// The formulas of a text, in order.
 pub(in crate::grade) fn all(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
@@ -90,5 +108,8 @@ mod tests {
         assert_eq!(last("it costs \\$5 or \\$6"), None);
         assert_eq!(last("é$12$é"), Some("12"));
         assert_eq!(last("$"), None);
+        let both = combined("With $n$ we get $x = 1$ or $x = 2$.");
+        assert_eq!(both.as_deref(), Some("x = 1, x = 2"));
+        assert_eq!(combined("With $n$ we get $x = 2$."), None);
     }
 }

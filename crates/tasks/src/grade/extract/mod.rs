@@ -6,7 +6,7 @@ mod number;
 mod phrase;
 
 pub(super) use boxed::{boxed, combined};
-pub(super) use formula::last as last_formula;
+pub(super) use formula::{combined as formulas_together, last as last_formula};
 pub(super) use number::last as last_number;
 pub(super) use phrase::{after_phrase, sentence_answer};
 

@@ -4,10 +4,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A number with its separators, decimals, exponent, and what it is divided by.
+/// A number with its separators, decimals, exponent, and what it is divided by; a time of day, a ratio, a root.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     let number = r"\d+(?:,\d+)*(?:\.\d+)?|\.\d+";
-    let pattern = format!(r"(?:{number})(?:[eE][+-]?\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?");
+    let clock = r"\d+(?::\d+)+(?:\s?[apAP]\.?[mM]\b\.?)?";
+    let pattern = format!(
+        r"{clock}|\d*√\d+|(?:{number})(?:[eE][+-]?\d+)?(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?"
+    );
     Regex::new(&pattern).expect("the pattern is fixed")
 });
 
@@ -78,6 +81,9 @@ mod tests {
             ("a chance of 75%!", Some("75%")),
             ("AZYUK2A", None),
             ("1.5e3 metres", Some("1.5e3")),
+            ("They meet at 11:30 a.m.", Some("11:30 a.m.")),
+            ("The ratio is 3:4.", Some("3:4")),
+            ("It is 2√3 cm long.", Some("2√3")),
             ("none", None),
         ] {
             assert_eq!(last(text), number, "{text}");

@@ -136,6 +136,11 @@ fn labelled(text: &str) -> Option<(char, &str)> {
         .then_some((letter, rest))
 }
 
+/// Whether a target is the letter of a choice.
+pub(super) fn is_choice(target: &str) -> bool {
+    letters(clean(target), clean(target))
+}
+
 /// Options of a choice: `A`, `(A)`, `\text{(a)}`.
 fn letters(target: &str, answer: &str) -> bool {
     let letter = |text: &str| {
