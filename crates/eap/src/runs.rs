@@ -196,16 +196,14 @@ impl Run {
             model.forward_behind(shown, &batch, last, &mut recorder)?;
             None
         };
-        let part = |rows: Range<usize>| -> anyhow::Result<Option<Trace>> {
-            let trace = trace.as_ref().zip(kept.as_ref());
-            let there = trace.filter(|(_, kept)| kept.start <= rows.start && rows.end <= kept.end);
-            let part = there.map(|(trace, kept)| {
-                let rows = rows.start - kept.start..rows.end - kept.start;
-                trace.part(model, &rows, batch.seq)
-            });
-            Ok(part.transpose()?)
+        let (clean_trace, corrupted_trace) = match (trace, wanted.clean) {
+            (Some(trace), true) if wanted.corrupted && corrupted => {
+                let part = |rows| trace.part(model, &rows, batch.seq);
+                (Some(part(0..n)?), Some(part(n..2 * n)?))
+            }
+            (trace, true) => (trace, None),
+            (trace, false) => (None, trace),
         };
-        let (clean_trace, corrupted_trace) = (part(0..n)?, part(n..2 * n)?);
         let shown = recorder.activations.remove(&last);
         let shown = shown.context("the model did not show its last residual")?;
         let shown = from_start(shown, batch.seq)?;
