@@ -138,6 +138,7 @@ fn a_dry_run_foretells_the_memory() {
             taken / 1e6,
             foretold / 1e6
         );
+        eprintln!("{said}");
         assert!(miss.abs() < TOLERANCE, "{said}");
         return;
     }
