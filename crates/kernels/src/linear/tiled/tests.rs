@@ -121,7 +121,7 @@ fn tiles_of_this_machine_are_their_twin() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn rows_are_turned_as_the_twin_turns_them() {
-    if !is_x86_feature_detected!("avx512f") {
+    if crate::isa::Isa::detected() < crate::isa::Isa::Avx512 {
         return;
     }
     let lines =
