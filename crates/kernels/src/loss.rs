@@ -1,6 +1,6 @@
 //! Cross-entropy over the vocabulary and its gradient, in one pass over the logits.
 
-use crate::vector::{exp, vectorised};
+use crate::vector::{exp, largest, vectorised};
 use rayon::prelude::*;
 
 /// Weighted negative log-likelihood of one target per row, in nats, and its gradient.
@@ -35,12 +35,15 @@ pub fn cross_entropy(
 
 #[inline(always)]
 fn row_loss(d_row: &mut [f32], row: &[f32], target: usize, weight: f32) -> f64 {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for (d, x) in d_row.iter_mut().zip(row) {
-        *d = exp(x - largest);
-        sum += *d;
+    let largest = largest(row);
+    let mut lanes = [0f32; 32];
+    for (d, x) in d_row.chunks_mut(32).zip(row.chunks(32)) {
+        for ((d, x), lane) in d.iter_mut().zip(x).zip(&mut lanes) {
+            *d = exp(x - largest);
+            *lane += *d;
+        }
     }
+    let sum: f32 = lanes.iter().sum();
     let scale = weight / sum;
     for d in d_row.iter_mut() {
         *d *= scale;
@@ -51,7 +54,7 @@ fn row_loss(d_row: &mut [f32], row: &[f32], target: usize, weight: f32) -> f64 {
 
 /// ln Σ eˣ of a row, in nats: sums of 1,024 values in `f32`, of those in f64.
 pub fn log_sum_exp(row: &[f32]) -> f64 {
-    let largest = vectorised(|| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let largest = vectorised(|| largest(row));
     let part = |part: &[f32]| {
         vectorised(|| {
             let mut lanes = [0f32; 16];

@@ -66,10 +66,27 @@ pub fn exp(x: f32) -> f32 {
     value * f32::from_bits((((n as i32) + 127) << 23) as u32)
 }
 
+/// The largest value; −∞ of none.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*value, *lane);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |largest, value| larger(*value, largest))
+}
+
 /// Turns a row of scores into probabilities, in place.
 #[inline(always)]
 pub(crate) fn softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = largest(row);
     let mut lanes = [0f32; LANES];
     for chunk in row.chunks_mut(LANES) {
         for (value, lane) in chunk.iter_mut().zip(&mut lanes) {

@@ -1,16 +1,15 @@
 //! The forward pass of attention.
+//!
+//! Rows are queries of all heads that share keys. A few of them at a time are multiplied with panels of keys, sixteen keys
+//! a register, then their weights with panels of values; every sum runs over one value, or one key, after another.
 
 use super::{Attention, BLOCK};
-use crate::linear::unit::{Aligned, PANEL, Portable, TILE, Unit, fold};
-use crate::vector::exp;
+use crate::linear::pack::turned;
+use crate::linear::unit::{ACROSS, LANES, Portable, ROWS, Register, Strides, Sums, Unit, WIDTH};
+use crate::vector::{exp, largest};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Columns of values whose sums the registers hold for a tile of queries.
-const COLUMNS: usize = 64;
-/// Lanes of the sums over keys.
-const LANES: usize = 16;
 
 /// z ← softmax(q·kᵀ·scale)·v per head.
 ///
@@ -19,48 +18,28 @@ const LANES: usize = 16;
 /// # Panics
 /// When a slice is shorter than its shape.
 pub fn attention(z: &mut [f32], q: &[f32], k: &[f32], v: &[f32], shape: Attention<'_>) {
-    let d_head = shape.d_head;
-    if d_head.is_multiple_of(LANES) {
-        return with_unit(z, (q, k, v), d_head, shape);
-    }
-    // Lines of whole registers: zeros behind a head add nothing to its products.
-    let width = d_head.next_multiple_of(LANES);
-    let (q, k) = (padded(q, d_head, width), padded(k, d_head, width));
-    with_unit(z, (&q, &k, v), width, shape);
-}
-
-fn padded(x: &[f32], d_head: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len() / d_head * width];
-    for (to, from) in out.chunks_exact_mut(width).zip(x.chunks_exact(d_head)) {
-        to[..d_head].copy_from_slice(from);
-    }
-    out
-}
-
-fn with_unit(z: &mut [f32], qkv: (&[f32], &[f32], &[f32]), width: usize, shape: Attention<'_>) {
     #[cfg(target_arch = "x86_64")]
     if let Some(unit) = crate::linear::avx512::F32::new() {
-        return run(unit, z, qkv, width, shape);
+        return run(unit, z, (q, k, v), shape);
     }
-    run(Portable, z, qkv, width, shape);
+    run(Portable, z, (q, k, v), shape);
 }
 
 /// A task is a block of queries of one row with all their heads; in decoding, the heads of one row that share keys.
-pub(super) fn run<U: Unit<Line = [f32; 16]>>(
+pub(super) fn run<U: Unit>(
     unit: U,
     z: &mut [f32],
     (q, k, v): (&[f32], &[f32], &[f32]),
-    width: usize,
     shape: Attention<'_>,
 ) {
     let (seq, group, n_kv) = (shape.seq, shape.group(), shape.n_kv_heads);
+    let (q_row, kv_row) = (seq * shape.q_width(), shape.capacity * shape.kv_width());
     let row = |row: usize| Row {
         unit,
         index: row,
-        q: &q[row * seq * shape.n_heads * width..][..seq * shape.n_heads * width],
-        k: &k[row * shape.capacity * n_kv * width..][..shape.capacity * n_kv * width],
-        v: &v[row * shape.capacity * shape.kv_width()..][..shape.capacity * shape.kv_width()],
-        width,
+        q: &q[row * q_row..][..q_row],
+        k: &k[row * kv_row..][..kv_row],
+        v: &v[row * kv_row..][..kv_row],
         shape,
     };
     if seq == 1 {
@@ -71,7 +50,7 @@ pub(super) fn run<U: Unit<Line = [f32; 16]>>(
         });
         return;
     }
-    let rows = z.par_chunks_mut(seq * shape.q_width()).enumerate();
+    let rows = z.par_chunks_mut(q_row).enumerate();
     rows.for_each(|(index, z)| {
         let blocks = z.par_chunks_mut(BLOCK * shape.q_width()).enumerate();
         blocks.for_each_init(Room::default, |room, (block, z)| {
@@ -87,30 +66,31 @@ pub(super) fn run<U: Unit<Line = [f32; 16]>>(
 /// Memory of a task, used again.
 #[derive(Default)]
 struct Room {
+    /// `[panel of keys, value]` of registers, sixteen keys each.
+    keys: Vec<Register>,
+    /// `[panel of values, key]` of registers, sixteen values each.
+    values: Vec<Register>,
     /// Scores of a tile of queries, then what their softmax has before it is divided by its sum.
-    scores: [Vec<f32>; TILE],
-    panel: Vec<Aligned<[f32; 16]>>,
+    scores: [Vec<f32>; ROWS],
 }
 
 /// One row of the batch.
 struct Row<'a, U> {
     unit: U,
     index: usize,
-    /// `[seq, n_heads, width]`
+    /// `[seq, n_heads, d_head]`
     q: &'a [f32],
-    /// `[capacity, n_kv_heads, width]`
+    /// `[capacity, n_kv_heads, d_head]`
     k: &'a [f32],
     /// `[capacity, n_kv_heads, d_head]`
     v: &'a [f32],
-    /// Width of a head of `q` and `k` in memory: whole lines.
-    width: usize,
     shape: Attention<'a>,
 }
 
 /// One query of one head: its position among the queries, its head.
 type Query = (usize, usize);
 
-impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
+impl<U: Unit> Row<'_, U> {
     /// The heads that share `kv_head`, of a block of queries: `z [queries, heads of z from first_head on, d_head]`.
     fn heads(
         &self,
@@ -131,15 +111,74 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
         let padding = |query: &&Query| self.shape.offset + query.0 < self.shape.starts[self.index];
         let (blind, seeing) = all.split_at(all.iter().take_while(padding).count());
         for query in blind {
-            let at = ((self.shape.offset + query.0) * self.shape.n_kv_heads + kv_head) * d_head;
-            place(*query, &self.v[at..at + d_head]);
+            let own = self.shape.offset + query.0;
+            place(*query, self.head(self.v, own, kv_head));
         }
-        for tile in seeing.chunks(TILE) {
-            match *tile {
-                [a, b, c] => self.tile([a, b, c], kv_head, room, &mut place),
-                [a, b] => self.tile([a, b], kv_head, room, &mut place),
-                [a] => self.tile([a], kv_head, room, &mut place),
-                _ => unreachable!("chunks of one to three"),
+        if seeing.is_empty() {
+            return;
+        }
+        let seen = self.seen(seeing);
+        self.pack_keys(kv_head, &seen, &mut room.keys);
+        self.pack_values(kv_head, &seen, &mut room.values);
+        for tile in seeing.chunks(ROWS) {
+            let (seen, place) = (&seen, &mut place);
+            match tile.len() {
+                1 => self.tile::<1>(tile, seen, room, place),
+                2 => self.tile::<2>(tile, seen, room, place),
+                3 => self.tile::<3>(tile, seen, room, place),
+                4 => self.tile::<4>(tile, seen, room, place),
+                5 => self.tile::<5>(tile, seen, room, place),
+                _ => self.tile::<ROWS>(tile, seen, room, place),
+            }
+        }
+    }
+
+    /// A position's values of one head.
+    fn head<'a>(&self, from: &'a [f32], position: usize, head: usize) -> &'a [f32] {
+        let at = (position * self.shape.n_kv_heads + head) * self.shape.d_head;
+        &from[at..at + self.shape.d_head]
+    }
+
+    /// Keys that any of the queries sees, from the beginning of a panel on.
+    ///
+    /// Panels are numbered from the first real key: neither padding nor where a window begins moves a key in its panel.
+    fn seen(&self, queries: &[Query]) -> Range<usize> {
+        let seen = queries
+            .iter()
+            .map(|query| self.shape.seen(self.index, query.0));
+        let (first, end) = seen.fold((usize::MAX, 0), |(first, end), seen| {
+            (first.min(seen.start), end.max(seen.end))
+        });
+        let base = self.shape.starts[self.index];
+        base + (first - base) / WIDTH * WIDTH..end
+    }
+
+    fn pack_keys(&self, kv_head: usize, keys: &Range<usize>, to: &mut Vec<Register>) {
+        let depth = self.shape.d_head.next_multiple_of(LANES);
+        let strides = Strides {
+            line: LANES * ACROSS,
+            lane: ACROSS,
+        };
+        to.resize(keys.len().div_ceil(WIDTH) * depth * ACROSS, Register::ZERO);
+        let panels = to.chunks_exact_mut(depth * ACROSS);
+        for (first, panel) in keys.clone().step_by(WIDTH).zip(panels) {
+            for v in 0..ACROSS {
+                let key = |j: usize| (first + v * LANES + j).min(keys.end - 1);
+                let rows = std::array::from_fn(|j| self.head(self.k, key(j), kv_head));
+                turned(self.unit, rows, &mut panel[v..], strides);
+            }
+        }
+    }
+
+    fn pack_values(&self, kv_head: usize, keys: &Range<usize>, to: &mut Vec<Register>) {
+        let d_head = self.shape.d_head;
+        to.resize(d_head.div_ceil(WIDTH) * keys.len() * ACROSS, Register::ZERO);
+        let panels = to.chunks_exact_mut(keys.len() * ACROSS);
+        for (first, panel) in (0..d_head).step_by(WIDTH).zip(panels) {
+            let cells: &mut [u32] = bytemuck::cast_slice_mut(panel);
+            for (key, to) in keys.clone().zip(cells.chunks_exact_mut(WIDTH)) {
+                let values = &self.head(self.v, key, kv_head)[first..(first + WIDTH).min(d_head)];
+                to[..values.len()].copy_from_slice(bytemuck::cast_slice(values));
             }
         }
     }
@@ -147,33 +186,27 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
     /// A few queries over the keys that any of them sees.
     fn tile<const R: usize>(
         &self,
-        queries: [Query; R],
-        kv_head: usize,
+        queries: &[Query],
+        packed: &Range<usize>,
         room: &mut Room,
         place: &mut impl FnMut(Query, &[f32]),
     ) {
-        let seen = queries.map(|query| self.shape.seen(self.index, query.0));
-        let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
-        let end = seen.iter().map(|seen| seen.end).max().unwrap_or(0);
-        // Lanes are numbered from the first real key: where a window begins does not move them.
-        let base = self.shape.starts[self.index];
-        let keys = base + (first - base) / LANES * LANES..end;
-        self.scores(queries, kv_head, keys.clone(), room);
+        let keys = self.seen(queries);
+        self.scores::<R>(queries, packed, &keys, room);
         let mut sums = [0.0; R];
-        for ((sum, scores), seen) in sums.iter_mut().zip(&mut room.scores).zip(&seen) {
-            let seen = seen.start - keys.start..seen.end - keys.start;
-            let (scale, cap) = (self.shape.scale, self.shape.softcap);
+        for ((sum, scores), query) in sums.iter_mut().zip(&mut room.scores).zip(queries) {
+            let seen = self.shape.seen(self.index, query.0);
             *sum = Arch::new().dispatch(Softmax {
                 scores,
-                seen,
-                scale,
-                cap,
+                seen: seen.start - keys.start..seen.end - keys.start,
+                scale: self.shape.scale,
+                cap: self.shape.softcap,
             });
         }
-        let d_head = self.shape.d_head;
-        let mut out = vec![0.0; R * d_head];
-        self.weighted(&mut out, &room.scores, kv_head, keys);
-        for ((query, out), sum) in queries.iter().zip(out.chunks_exact_mut(d_head)).zip(sums) {
+        let mut out = vec![0.0; R * self.shape.d_head];
+        self.weighted::<R>(&mut out, packed, &keys, room);
+        let rows = out.chunks_exact_mut(self.shape.d_head);
+        for ((query, out), sum) in queries.iter().zip(rows).zip(sums) {
             for value in out.iter_mut() {
                 *value /= sum;
             }
@@ -181,58 +214,54 @@ impl<U: Unit<Line = [f32; 16]>> Row<'_, U> {
         }
     }
 
-    /// q·k of some queries with all `keys`, filled up to whole lanes.
+    /// q·k of some queries with all `keys`, filled up to whole panels.
     fn scores<const R: usize>(
         &self,
-        queries: [Query; R],
-        kv_head: usize,
-        keys: Range<usize>,
+        queries: &[Query],
+        packed: &Range<usize>,
+        keys: &Range<usize>,
         room: &mut Room,
     ) {
-        let x = queries.map(|(i, head)| {
-            let at = (i * self.shape.n_heads + head) * self.width;
-            self.q[at..at + self.width].as_chunks().0
+        let d_head = self.shape.d_head;
+        let x: [&[u32]; R] = std::array::from_fn(|r| {
+            let (i, head) = queries[r];
+            let at = (i * self.shape.n_heads + head) * d_head;
+            bytemuck::cast_slice(&self.q[at..at + d_head])
         });
-        let stride = self.shape.n_kv_heads * self.width;
-        room.panel
-            .resize(PANEL * self.width / LANES, Aligned([0.0; 16]));
+        let panels = keys.len().div_ceil(WIDTH);
         for scores in &mut room.scores[..R] {
-            scores.resize(keys.len().next_multiple_of(LANES), 0.0);
+            scores.resize(panels * WIDTH, 0.0);
         }
-        for first in keys.clone().step_by(PANEL) {
-            let rows = std::array::from_fn(|j| {
-                let key = (first + j).min(keys.end - 1);
-                &self.k[key * stride + kv_head * self.width..][..self.width]
-            });
-            let products = self.unit.direct(x, rows, PANEL * stride, &mut room.panel);
+        let registers = d_head.next_multiple_of(LANES) * ACROSS;
+        let before = (keys.start - packed.start) / WIDTH;
+        let all = room.keys.chunks_exact(registers).skip(before).take(panels);
+        for (index, panel) in all.enumerate() {
+            let panel = &panel.as_chunks().0[..d_head];
+            let products = self.unit.segment(x, panel);
             for (scores, products) in room.scores.iter_mut().zip(&products) {
-                scores[first - keys.start..][..PANEL].copy_from_slice(products);
+                scores[index * WIDTH..][..WIDTH].copy_from_slice(products);
             }
         }
     }
 
     /// Σ weight·v over `keys` for each of the queries: `out [queries, d_head]`.
-    fn weighted(
+    fn weighted<const R: usize>(
         &self,
         out: &mut [f32],
-        weights: &[Vec<f32>; TILE],
-        kv_head: usize,
-        keys: Range<usize>,
+        packed: &Range<usize>,
+        keys: &Range<usize>,
+        room: &Room,
     ) {
-        let (d_head, stride) = (self.shape.d_head, self.shape.kv_width());
-        for column in (0..d_head).step_by(COLUMNS) {
-            let columns = column..(column + COLUMNS).min(d_head);
-            let values = &self.v[keys.start * stride + kv_head * d_head..];
-            let n_keys = keys.len();
-            let sums = Arch::new().dispatch(Weighted {
-                weights,
-                values,
-                stride,
-                n_keys,
-                columns: columns.clone(),
-            });
+        let d_head = self.shape.d_head;
+        let x: [&[u32]; R] =
+            std::array::from_fn(|r| bytemuck::cast_slice(&room.scores[r][..keys.len()]));
+        let panels = room.values.chunks_exact(packed.len() * ACROSS);
+        for (first, panel) in (0..d_head).step_by(WIDTH).zip(panels) {
+            let panel = &panel.as_chunks().0[keys.start - packed.start..][..keys.len()];
+            let sums: Sums<R> = self.unit.segment(x, panel);
             for (out, sums) in out.chunks_exact_mut(d_head).zip(&sums) {
-                out[columns.clone()].copy_from_slice(&sums[..columns.len()]);
+                let to = &mut out[first..(first + WIDTH).min(d_head)];
+                to.copy_from_slice(&sums[..to.len()]);
             }
         }
     }
@@ -263,7 +292,7 @@ impl NullaryFnOnce for Softmax<'_> {
                 *score = cap * (2.0 / (1.0 + exp(-2.0 / cap * *score)) - 1.0);
             }
         }
-        let largest = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = largest(seen);
         for score in seen.iter_mut() {
             *score = exp(*score - largest);
         }
@@ -273,48 +302,6 @@ impl NullaryFnOnce for Softmax<'_> {
                 *lane += value;
             }
         }
-        fold(&lanes)
-    }
-}
-
-/// Sums of values, for a tile of queries and some columns.
-struct Weighted<'a> {
-    weights: &'a [Vec<f32>; TILE],
-    /// From the first key on.
-    values: &'a [f32],
-    stride: usize,
-    n_keys: usize,
-    columns: Range<usize>,
-}
-
-impl NullaryFnOnce for Weighted<'_> {
-    type Output = [[f32; COLUMNS]; TILE];
-
-    #[inline(always)]
-    fn call(self) -> Self::Output {
-        let mut sums = [[0f32; COLUMNS]; TILE];
-        let n = self.n_keys;
-        // A tile of fewer queries computes what it does not use.
-        let weights: [&[f32]; TILE] =
-            std::array::from_fn(|r| self.weights[r].get(..n).unwrap_or(&self.weights[0][..n]));
-        for key in 0..n {
-            let values =
-                &self.values[key * self.stride + self.columns.start..][..self.columns.len()];
-            let weights: [f32; TILE] = std::array::from_fn(|r| weights[r][key]);
-            match values.as_array::<COLUMNS>() {
-                Some(values) => add(&mut sums, weights, values),
-                None => add(&mut sums, weights, values),
-            }
-        }
-        sums
-    }
-}
-
-#[inline(always)]
-fn add(sums: &mut [[f32; COLUMNS]; TILE], weights: [f32; TILE], values: &[f32]) {
-    for (sums, weight) in sums.iter_mut().zip(weights) {
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum = weight.mul_add(*value, *sum);
-        }
+        lanes.iter().sum()
     }
 }

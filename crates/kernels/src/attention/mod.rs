@@ -209,7 +209,7 @@ mod tests {
             let (k, v) = (values(2 * seq * shape.kv_width(), 2), values(2 * seq * shape.kv_width(), 3));
             let (mut ours, mut twin) = (vec![0.0; q.len()], vec![0.0; q.len()]);
             attention(&mut ours, &q, &k, &v, shape);
-            forward::run(crate::linear::unit::Portable, &mut twin, (&q, &k, &v), shape.d_head, shape);
+            forward::run(crate::linear::unit::Portable, &mut twin, (&q, &k, &v), shape);
             prop_assert_eq!(bits(&ours), bits(&twin));
         }
 

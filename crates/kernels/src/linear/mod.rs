@@ -5,22 +5,24 @@
 //! are `f32`. `Precision` says what is multiplied; sums are always `f32`.
 //!
 //! # One order of summation
-//! Every value of the result is the sum over chunks of the contraction, in order, of `unit::Unit::LANES` partial sums
-//! each, folded in halves. The order depends on neither the other rows, nor their number, nor the threads: a token's
-//! activation has the same bits alone and in any batch, while it is a prompt and while it is decoded. Tiles have an order
-//! of their own, of which the same is true.
+//! Every value of the result is the sum over chunks of the contraction, in order, each summed value by value from nought
+//! (pair by pair with products of pairs). The order depends on neither the other rows, nor their number, nor the threads: a
+//! token's activation has the same bits alone and in any batch, while it is a prompt and while it is decoded. Tiles have
+//! an order of their own, of which the same is true.
 //!
 //! # Layout
 //! - `unit`: what an instruction set must offer, and the portable form of it: the twin of the others
-//! - `avx512`, `avx512_bf16`: the same with AVX-512 and its `bf16` dot products; the `unsafe` code
-//! - `pack`: weights into the panels that units read
-//! - `blocked`: loops and tasks around them
+//! - `avx512`: the same with AVX-512, of `f32` and of `bf16` pairs; the `unsafe` code
+//! - `pack`: weights and activations in the form that units read
+//! - `direct`: loops and tasks around a unit for few rows of activations
+//! - `blocked`: the same for many
 //! - `tiled`: the same for machines with matrix tiles, with factors of one or two `bf16` parts
 //! - `shared`: a result that several tasks write
 
 mod blocked;
+mod direct;
 pub mod int8;
-mod pack;
+pub(crate) mod pack;
 mod shared;
 mod stored;
 pub(crate) mod tiled;
@@ -28,8 +30,6 @@ pub(crate) mod unit;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
-#[cfg(target_arch = "x86_64")]
-mod avx512_bf16;
 #[cfg(test)]
 mod tests;
 
@@ -152,13 +152,28 @@ fn dispatch(
             }
             _ => {}
         }
-        if let (Precision::Bf16, Some(unit)) = (precision, avx512_bf16::Bf16Pairs::new()) {
-            return blocked::run(unit, ys, (x, width), layers, side);
+        if let (Precision::Bf16, Some(unit)) = (precision, avx512::Bf16Pairs::new()) {
+            return by_unit(unit, ys, (x, width), layers, side);
         }
         if let Some(unit) = avx512::F32::new() {
-            return blocked::run(unit, ys, (x, width), layers, side);
+            return by_unit(unit, ys, (x, width), layers, side);
         }
     }
     let _ = (precision, Isa::detected());
-    blocked::run(unit::Portable, ys, (x, width), layers, side);
+    by_unit(unit::Portable, ys, (x, width), layers, side);
+}
+
+/// Chooses the loops: from the number of rows.
+fn by_unit<U: unit::Unit>(
+    unit: U,
+    ys: Outputs<'_, '_>,
+    (x, width): (&[f32], usize),
+    layers: &[Layer<'_>],
+    side: pack::Side,
+) {
+    if direct::takes::<U>(x.len() / width, width, side) {
+        direct::run(unit, ys, (x, width), layers);
+    } else {
+        blocked::run(unit, ys, (x, width), layers, side);
+    }
 }

@@ -1,15 +1,17 @@
-//! Weights into the panels that units read.
+//! Weights and activations in the form that units read.
 
 use super::stored::Stored;
-use super::unit::{Aligned, PANEL, Unit};
+use super::unit::{ACROSS, LANES, Register, Strides, Unit, WIDTH};
 use std::ops::Range;
 
-/// Rows turned together.
-const BLOCK: usize = 16;
+/// Lines of a chunk of the contraction at most: its panel takes a quarter of a second-level cache of a megabyte.
+const CHUNK: usize = 64;
+/// Values of the longest line.
+const LONGEST: usize = 2 * LANES;
 
 /// Along which side of a weight the contraction runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// Along its rows: y = x·wᵀ.
     Rows,
     /// Along its columns: dx = dy·w.
@@ -18,7 +20,7 @@ pub(super) enum Side {
 
 /// A weight as the loops see it: `outputs` vectors of `width` values along the contraction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a, T> {
+pub(crate) struct Source<'a, T> {
     /// Row-major.
     pub(super) values: &'a [T],
     /// Factor per row.
@@ -28,68 +30,130 @@ pub(super) struct Source<'a, T> {
     pub(super) side: Side,
 }
 
+/// The contraction in chunks of whole lines, as even as they get; only the last line may be shorter.
+pub(super) fn chunks<U: Unit>(width: usize) -> impl Iterator<Item = Range<usize>> {
+    let lines = width.div_ceil(U::LINE);
+    let chunk = lines.div_ceil(lines.div_ceil(CHUNK).max(1)).max(1) * U::LINE;
+    (0..width)
+        .step_by(chunk)
+        .map(move |start| start..(start + chunk).min(width))
+}
+
+/// Sixteen rows of one length, rows and lanes exchanged; what is missing of their last line is zero.
+pub(crate) fn turned<U: Unit, T: Stored>(
+    unit: U,
+    rows: [&[T]; LANES],
+    to: &mut [Register],
+    strides: Strides,
+) {
+    let whole = rows[0].len() / U::LINE;
+    unit.turn(rows, whole, to, strides);
+    if rows[0].len() > whole * U::LINE {
+        let last = rows.map(|row| padded(&row[whole * U::LINE..]));
+        let lines = last.each_ref().map(|line| &line[..U::LINE]);
+        unit.turn(lines, 1, &mut to[whole * strides.line..], strides);
+    }
+}
+
 impl<'a, T: Stored> Source<'a, T> {
-    /// Part of the vectors of one panel; the last vector again where there are fewer. Of a [`Side::Rows`].
-    pub(super) fn rows(&self, first: usize, along: Range<usize>) -> [&'a [T]; PANEL] {
+    /// Part of the vectors `first ..`; the last vector again where there are fewer. Of a [`Side::Rows`].
+    pub(super) fn rows<const N: usize>(&self, first: usize, along: &Range<usize>) -> [&'a [T]; N] {
         std::array::from_fn(|j| {
             let row = (first + j).min(self.outputs - 1);
             &self.values[row * self.width..][along.clone()]
         })
     }
 
-    /// Fills a panel with the vectors from `first` on; `turned` is room for them in order.
+    /// Fills a panel with the vectors from `first` on; what is missing of its last line is zero.
     pub(super) fn pack<U: Unit>(
         &self,
         unit: U,
-        (first, along): (usize, Range<usize>),
-        panel: &mut [Aligned<U::Line>],
-        turned: &mut Vec<f32>,
+        first: usize,
+        along: &Range<usize>,
+        panel: &mut [[Register; ACROSS]],
     ) {
-        if self.side == Side::Rows {
-            return unit.pack(self.rows(first, along), panel);
+        match self.side {
+            Side::Rows => self.turn(unit, first, along, panel),
+            Side::Columns => self.across(unit, first, along, panel),
         }
-        let length = along.len();
-        turned.resize(PANEL * length, 0.0);
-        self.turn(first, along, turned);
-        let rows: [&[f32]; PANEL] = std::array::from_fn(|j| &turned[j * length..][..length]);
-        unit.pack(rows, panel);
     }
 
-    /// Columns `first ..` of a [`Side::Columns`] as rows, their factors multiplied in.
-    fn turn(&self, first: usize, along: Range<usize>, turned: &mut [f32]) {
-        let length = along.len();
-        for start in along.clone().step_by(BLOCK) {
-            let rows = start..(start + BLOCK).min(along.end);
-            let block = self.block(first, rows.clone());
-            for (j, to) in turned.chunks_exact_mut(length).enumerate() {
-                let to = &mut to[start - along.start..][..rows.len()];
-                match to.as_mut_array::<BLOCK>() {
-                    Some(to) => *to = std::array::from_fn(|l| block[l][j]),
-                    None => to.iter_mut().zip(&block).for_each(|(to, row)| *to = row[j]),
+    fn turn<U: Unit>(
+        &self,
+        unit: U,
+        first: usize,
+        along: &Range<usize>,
+        panel: &mut [[Register; ACROSS]],
+    ) {
+        let strides = Strides {
+            line: LANES * ACROSS,
+            lane: ACROSS,
+        };
+        let to = panel.as_flattened_mut();
+        for v in 0..ACROSS {
+            let rows: [&[T]; LANES] = self.rows(first + v * LANES, along);
+            turned(unit, rows, &mut to[v..], strides);
+        }
+    }
+
+    fn across<U: Unit>(
+        &self,
+        unit: U,
+        first: usize,
+        along: &Range<usize>,
+        panel: &mut [[Register; ACROSS]],
+    ) {
+        let nought = [T::ZERO; WIDTH];
+        let mut edge = [[T::ZERO; WIDTH]; LONGEST / LANES];
+        for (cell, to) in panel.iter_mut().enumerate() {
+            let row = along.start + cell * U::DEPTH;
+            let mut rows = [(&nought, 1.0); LONGEST / LANES];
+            for (row, (own, edge)) in (row..along.end).zip(rows.iter_mut().zip(&mut edge)) {
+                let values = &self.values[row * self.outputs..][..self.outputs];
+                let scale = self.scales.map_or(1.0, |scales| scales[row]);
+                let part = &values[first..(first + WIDTH).min(self.outputs)];
+                *own = match part.as_array() {
+                    Some(part) => (part, scale),
+                    None => {
+                        edge[..part.len()].copy_from_slice(part);
+                        (edge, scale)
+                    }
+                };
+            }
+            unit.across(&rows[..U::DEPTH], to);
+        }
+    }
+
+    /// Asks memory for the `part`-th of `parts` parts of the next panel's vectors.
+    pub(super) fn prefetch<U: Unit>(
+        &self,
+        unit: U,
+        next: usize,
+        along: &Range<usize>,
+        (part, parts): (usize, usize),
+    ) {
+        let share = |n: usize| n * part / parts..n * (part + 1) / parts;
+        let columns = next.min(self.outputs)..(next + WIDTH).min(self.outputs);
+        match self.side {
+            Side::Rows => {
+                for row in share(columns.len()) {
+                    let row = (columns.start + row) * self.width;
+                    unit.prefetch(&self.values[row..][along.clone()]);
+                }
+            }
+            Side::Columns => {
+                for row in share(along.len()) {
+                    let row = (along.start + row) * self.outputs;
+                    unit.prefetch(&self.values[row..][columns.clone()]);
                 }
             }
         }
     }
+}
 
-    /// A few rows of a few columns.
-    fn block(&self, first: usize, rows: Range<usize>) -> [[f32; PANEL]; BLOCK] {
-        let count = PANEL.min(self.outputs - first);
-        let mut block = [[0f32; PANEL]; BLOCK];
-        for (to, row) in block.iter_mut().zip(rows) {
-            let values = &self.values[row * self.outputs + first..][..count];
-            match values.as_array::<PANEL>() {
-                Some(values) => *to = values.map(Stored::value),
-                None => to
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(to, value)| *to = value.value()),
-            }
-            if let Some(scales) = self.scales {
-                for value in to {
-                    *value *= scales[row];
-                }
-            }
-        }
-        block
-    }
+/// Values with zeros behind them.
+fn padded<T: Stored>(values: &[T]) -> [T; LONGEST] {
+    let mut line = [T::ZERO; LONGEST];
+    line[..values.len()].copy_from_slice(values);
+    line
 }

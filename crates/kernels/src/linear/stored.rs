@@ -18,6 +18,8 @@ use std::arch::x86_64::{
 
 /// A number of a weight.
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
+    /// Nought.
+    const ZERO: Self;
     /// Whether a `bf16` holds every value as it is.
     const FITS_BF16: bool;
 
@@ -44,6 +46,7 @@ pub(crate) trait Stored: Copy + Send + Sync + 'static {
 }
 
 impl Stored for f32 {
+    const ZERO: Self = 0.0;
     const FITS_BF16: bool = false;
 
     #[inline(always)]
@@ -60,6 +63,7 @@ impl Stored for f32 {
 }
 
 impl Stored for bf16 {
+    const ZERO: Self = Self::ZERO;
     const FITS_BF16: bool = true;
 
     #[inline(always)]
@@ -86,6 +90,7 @@ impl Stored for bf16 {
 }
 
 impl Stored for i8 {
+    const ZERO: Self = 0;
     const FITS_BF16: bool = true;
 
     #[inline(always)]

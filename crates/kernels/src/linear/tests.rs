@@ -114,7 +114,7 @@ fn by_twin(x: &[f32], (d_in, d_out): (usize, usize), weight: Matrix<'_>, side: S
         (d_out, d_in)
     };
     let mut y = vec![f32::NAN; x.len() / width * outputs];
-    blocked::run(
+    by_unit(
         Portable,
         &mut [&mut y],
         (x, width),

@@ -1,85 +1,90 @@
-//! What an instruction set must offer to the loops in [`super::blocked`], and its portable form.
+//! What an instruction set must offer to the loops in [`super::blocked`] and [`super::direct`], and its portable form.
 
 use super::stored::Stored;
-use crate::vector::vectorised;
 use pulp::{Arch, NullaryFnOnce};
 
-/// Rows of a weight multiplied together: a panel holds this many.
-pub(crate) const PANEL: usize = 8;
-/// Rows of a weight whose sums the registers of AVX2 hold.
-const HALF: usize = PANEL / 2;
-/// Rows of activations multiplied together.
-pub(crate) const TILE: usize = 3;
+/// Lanes of a register.
+pub(crate) const LANES: usize = 16;
+/// Registers side by side in a panel.
+pub(crate) const ACROSS: usize = 4;
+/// Columns of a panel.
+pub(crate) const WIDTH: usize = ACROSS * LANES;
+/// Rows of activations multiplied together with a panel: their sums fill three quarters of the registers of AVX-512.
+pub(crate) const ROWS: usize = 6;
 
-/// Lines of a row in a panel of `f32`: a width of 896 is one chunk.
-pub(crate) const F32_CHUNK: usize = 56;
+/// What a lane of a register holds of the contraction, as bits: an `f32`, or a pair of `bf16`.
+pub(crate) type Cell = u32;
 
-/// A line at a cache line's boundary.
+/// One register of cells.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-pub(crate) struct Aligned<L>(pub(crate) L);
+#[repr(C, align(64))]
+pub(crate) struct Register(pub(crate) [Cell; LANES]);
 
-/// Activations seen as lines, where they lie.
-pub(crate) type InPlace<L> = fn(&[f32]) -> &[L];
-
-/// Products of a few rows of activations with a panel of a weight.
-///
-/// A *line* holds [`Self::LANES`] neighbouring values along the contraction, in the form that is multiplied. A *panel*
-/// holds at most [`Self::CHUNK`] lines of [`PANEL`] rows: all first lines, then all second lines, and so on.
-pub(crate) trait Unit: Copy + Send + Sync {
-    /// Neighbouring values in the form that is multiplied.
-    type Line: Copy + Send + Sync;
-    /// A line of zeros.
-    const ZERO: Self::Line;
-    /// Values in a line.
-    const LANES: usize;
-    /// Lines of a row in a panel: a panel stays in the first-level cache.
-    const CHUNK: usize;
-
-    /// Whether activations are lines as they are.
-    const AS_THEY_ARE: Option<InPlace<Self::Line>>;
-
-    /// Neighbouring activations as lines, the last one filled up with zeros.
-    fn lines(self, values: &[f32], lines: &mut [Self::Line]);
-
-    /// Fills a panel with rows of one length; what is missing of their last line is zero.
-    fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]);
-
-    /// Sums of products of `R` rows of activations, of as many lines as the panel has, with the rows of the panel.
-    fn tile<const R: usize>(
-        self,
-        x: [&[Self::Line]; R],
-        panel: &[Aligned<Self::Line>],
-    ) -> [[f32; PANEL]; R];
-
-    /// The same straight from rows of whole lines, for few rows of activations.
-    ///
-    /// What lies `ahead` values behind every row is read next; `panel` is room for a panel.
-    fn direct<const R: usize, T: Stored>(
-        self,
-        x: [&[Self::Line]; R],
-        rows: [&[T]; PANEL],
-        ahead: usize,
-        panel: &mut [Aligned<Self::Line>],
-    ) -> [[f32; PANEL]; R] {
-        let _ = ahead;
-        let lines = x[0].len() * PANEL;
-        self.pack(rows, &mut panel[..lines]);
-        self.tile(x, &panel[..lines])
-    }
-
-    /// Asks memory for what [`Self::pack`] will read next: the `part`-th of `parts` parts of each row.
-    fn prefetch<T: Stored>(self, rows: [&[T]; PANEL], part: usize, parts: usize) {
-        let _ = (rows, part, parts);
-    }
+impl Register {
+    pub(crate) const ZERO: Self = Self([0; LANES]);
 }
 
-/// Σ over lanes, in halves: 8 with 8, 4 with 4, 2 with 2, 1 with 1.
-#[inline(always)]
-pub(crate) fn fold(lanes: &[f32; 16]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|l| lanes[l] + lanes[l + 8]);
-    let four: [f32; 4] = std::array::from_fn(|l| eight[l] + eight[l + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
+// SAFETY: sixteen integers at a cache line's boundary: no padding, any bits.
+#[expect(unsafe_code, reason = "registers seen as the integers they are")]
+unsafe impl bytemuck::Zeroable for Register {}
+#[expect(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Register {}
+
+/// Sums of a few rows of activations by the columns of a panel.
+pub(crate) type Sums<const R: usize> = [[f32; WIDTH]; R];
+
+/// How registers follow each other: those of one line after another, and those of one lane after another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strides {
+    pub(crate) line: usize,
+    pub(crate) lane: usize,
+}
+
+/// Products of activations with a weight.
+///
+/// A *cell* holds [`Self::DEPTH`] neighbouring values along the contraction in the form that is multiplied, a *line*
+/// [`LANES`] cells of one row. A *panel* holds a chunk of [`WIDTH`] vectors of a weight: cell after cell, [`ACROSS`]
+/// registers with that cell of sixteen vectors each.
+pub(crate) trait Unit: Copy + Send + Sync {
+    /// Values in a cell.
+    const DEPTH: usize;
+    /// Values in a line.
+    const LINE: usize = LANES * Self::DEPTH;
+
+    /// Activations as cells; what is missing of the last one is zero.
+    fn cells(self, values: &[f32], cells: &mut [Cell]);
+
+    /// The first `lines` lines of sixteen rows, rows and lanes exchanged: register `line · strides.line + lane ·
+    /// strides.lane` of `to` has the row's cell in each lane.
+    fn turn<T: Stored>(
+        self,
+        rows: [&[T]; LANES],
+        lines: usize,
+        to: &mut [Register],
+        strides: Strides,
+    );
+
+    /// Cells of [`Self::DEPTH`] rows of values side by side, each row with a factor.
+    fn across<T: Stored>(self, rows: &[(&[T; WIDTH], f32)], to: &mut [Register; ACROSS]);
+
+    /// Sums over the cells of `R` rows of activations and those of a panel, one after another.
+    fn segment<const R: usize>(self, x: [&[Cell]; R], panel: &[[Register; ACROSS]]) -> Sums<R>;
+
+    /// The same sums, straight from sixteen rows of a weight in whole lines.
+    ///
+    /// What lies `ahead` values behind every row is read next.
+    fn direct<const R: usize, T: Stored>(
+        self,
+        x: [&[Cell]; R],
+        rows: [&[T]; LANES],
+        ahead: usize,
+    ) -> [[f32; LANES]; R];
+
+    /// Asks memory for values that will be read next.
+    fn prefetch<T>(self, values: &[T]) {
+        let _ = values;
+    }
 }
 
 /// `f32` on any machine; gives the bits that AVX-512 gives.
@@ -87,98 +92,93 @@ pub(crate) fn fold(lanes: &[f32; 16]) -> f32 {
 pub(crate) struct Portable;
 
 impl Unit for Portable {
-    type Line = [f32; 16];
-    const ZERO: Self::Line = [0.0; 16];
-    const LANES: usize = 16;
-    const CHUNK: usize = F32_CHUNK;
+    const DEPTH: usize = 1;
 
-    const AS_THEY_ARE: Option<InPlace<Self::Line>> = Some(whole_lines);
-
-    fn lines(self, values: &[f32], lines: &mut [Self::Line]) {
-        copied_lines(values, lines);
+    fn cells(self, values: &[f32], cells: &mut [Cell]) {
+        cells.copy_from_slice(bytemuck::cast_slice(values));
     }
 
-    fn pack<T: Stored>(self, rows: [&[T]; PANEL], panel: &mut [Aligned<Self::Line>]) {
-        vectorised(|| pack_f32(rows, panel, 0));
-    }
-
-    fn tile<const R: usize>(
+    fn turn<T: Stored>(
         self,
-        x: [&[Self::Line]; R],
-        panel: &[Aligned<Self::Line>],
-    ) -> [[f32; PANEL]; R] {
-        Arch::new().dispatch(Tile { x, panel })
+        rows: [&[T]; LANES],
+        lines: usize,
+        to: &mut [Register],
+        strides: Strides,
+    ) {
+        for (r, row) in rows.iter().enumerate() {
+            for (line, values) in row.chunks_exact(LANES).take(lines).enumerate() {
+                for (lane, value) in values.iter().enumerate() {
+                    let at = line * strides.line + lane * strides.lane;
+                    to[at].0[r] = value.value().to_bits();
+                }
+            }
+        }
+    }
+
+    fn across<T: Stored>(self, rows: &[(&[T; WIDTH], f32)], to: &mut [Register; ACROSS]) {
+        let (values, scale) = rows[0];
+        let cells: &mut [Cell] = bytemuck::cast_slice_mut(to);
+        for (to, value) in cells.iter_mut().zip(values) {
+            *to = (value.value() * scale).to_bits();
+        }
+    }
+
+    fn segment<const R: usize>(self, x: [&[Cell]; R], panel: &[[Register; ACROSS]]) -> Sums<R> {
+        let mut out = [[0.0; WIDTH]; R];
+        Arch::new().dispatch(Segment {
+            x,
+            panel,
+            out: &mut out,
+        });
+        out
+    }
+
+    fn direct<const R: usize, T: Stored>(
+        self,
+        x: [&[Cell]; R],
+        rows: [&[T]; LANES],
+        _: usize,
+    ) -> [[f32; LANES]; R] {
+        let mut sums = [[0f32; LANES]; R];
+        for (sums, x) in sums.iter_mut().zip(x) {
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                for (x, value) in x.iter().zip(row) {
+                    *sum = f32::from_bits(*x).mul_add(value.value(), *sum);
+                }
+            }
+        }
+        sums
     }
 }
 
 /// A loop too long for the compiler to inline into a closure by itself.
-struct Tile<'a, const R: usize> {
-    x: [&'a [[f32; 16]]; R],
-    panel: &'a [Aligned<[f32; 16]>],
+struct Segment<'a, const R: usize> {
+    x: [&'a [Cell]; R],
+    panel: &'a [[Register; ACROSS]],
+    out: &'a mut Sums<R>,
 }
 
-impl<const R: usize> NullaryFnOnce for Tile<'_, R> {
-    type Output = [[f32; PANEL]; R];
+impl<const R: usize> NullaryFnOnce for Segment<'_, R> {
+    type Output = ();
 
+    /// Register by register of the panel: as many sums as registers of AVX2 hold.
     #[inline(always)]
-    fn call(self) -> Self::Output {
-        let mut out = [[0.0; PANEL]; R];
-        for (out, x) in out.iter_mut().zip(self.x) {
-            for (first, out) in out.chunks_exact_mut(HALF).enumerate() {
-                let mut sums = [[0f32; 16]; HALF];
-                accumulate(&mut sums, x, self.panel, first * HALF);
-                for (out, sums) in out.iter_mut().zip(&sums) {
-                    *out = fold(sums);
+    fn call(self) {
+        let lines = self.panel.len();
+        let x = self.x.map(|x| &x[..lines]);
+        for v in 0..ACROSS {
+            let mut sums = [[0f32; LANES]; R];
+            for (line, registers) in self.panel.iter().enumerate() {
+                let w: [f32; LANES] = registers[v].0.map(f32::from_bits);
+                for (sums, x) in sums.iter_mut().zip(&x) {
+                    let x = f32::from_bits(x[line]);
+                    for (sum, w) in sums.iter_mut().zip(&w) {
+                        *sum = x.mul_add(*w, *sum);
+                    }
                 }
             }
-        }
-        out
-    }
-}
-
-/// Adds the products of one row of activations with half the rows of a panel: as many as registers of AVX2 hold.
-#[inline(always)]
-fn accumulate(
-    sums: &mut [[f32; 16]; HALF],
-    x: &[[f32; 16]],
-    panel: &[Aligned<[f32; 16]>],
-    first: usize,
-) {
-    for (x, lines) in x.iter().zip(panel.chunks_exact(PANEL)) {
-        for (sums, line) in sums.iter_mut().zip(&lines[first..]) {
-            for ((sum, x), w) in sums.iter_mut().zip(x).zip(&line.0) {
-                *sum = x.mul_add(*w, *sum);
-            }
-        }
-    }
-}
-
-/// Activations as lines of `f32`, where they lie.
-pub(crate) fn whole_lines(x: &[f32]) -> &[[f32; 16]] {
-    x.as_chunks().0
-}
-
-/// Activations as lines of `f32`, copied.
-pub(crate) fn copied_lines(values: &[f32], lines: &mut [[f32; 16]]) {
-    for (line, values) in lines.iter_mut().zip(values.chunks(16)) {
-        line[..values.len()].copy_from_slice(values);
-        line[values.len()..].fill(0.0);
-    }
-}
-
-/// Fills a panel of `f32` lines from the line `start` on.
-#[inline(always)]
-pub(crate) fn pack_f32<T: Stored>(
-    rows: [&[T]; PANEL],
-    panel: &mut [Aligned<[f32; 16]>],
-    start: usize,
-) {
-    for (step, lines) in panel.chunks_exact_mut(PANEL).enumerate().skip(start) {
-        for (row, line) in rows.iter().zip(lines) {
-            let values = &row[step * 16..row.len().min(step * 16 + 16)];
-            line.0 = [0.0; 16];
-            for (to, from) in line.0.iter_mut().zip(values) {
-                *to = from.value();
+            for (out, sums) in self.out.iter_mut().zip(&sums) {
+                out[v * LANES..][..LANES].copy_from_slice(sums);
             }
         }
     }
