@@ -9,7 +9,7 @@ pub enum Isa {
     Portable,
     /// AVX-512 F, BW and VL: `f32` products.
     Avx512,
-    /// The same with the dot products of `bf16` pairs.
+    /// The same with the dot products of `bf16` pairs, and tables of bytes.
     Avx512Bf16,
     /// The same with AMX-BF16 tiles, which the system grants to this process.
     Amx,
@@ -32,7 +32,7 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("fma");
     match (
         avx512,
-        is_x86_feature_detected!("avx512bf16"),
+        is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi"),
         crate::linear::tiled::amx::granted(),
     ) {
         (false, _, _) => Isa::Portable,

@@ -5,7 +5,7 @@
 
 use super::{Attention, BLOCK};
 use crate::linear::pack::turned;
-use crate::linear::unit::{ACROSS, LANES, Portable, ROWS, Register, Strides, Sums, Unit, WIDTH};
+use crate::linear::unit::{ACROSS, LANES, Portable, ROWS, Register, Sums, Unit, WIDTH};
 use crate::vector::{exp, largest};
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
@@ -155,17 +155,13 @@ impl<U: Unit> Row<'_, U> {
 
     fn pack_keys(&self, kv_head: usize, keys: &Range<usize>, to: &mut Vec<Register>) {
         let depth = self.shape.d_head.next_multiple_of(LANES);
-        let strides = Strides {
-            line: LANES * ACROSS,
-            lane: ACROSS,
-        };
         to.resize(keys.len().div_ceil(WIDTH) * depth * ACROSS, Register::ZERO);
         let panels = to.chunks_exact_mut(depth * ACROSS);
         for (first, panel) in keys.clone().step_by(WIDTH).zip(panels) {
             for v in 0..ACROSS {
                 let key = |j: usize| (first + v * LANES + j).min(keys.end - 1);
                 let rows = std::array::from_fn(|j| self.head(self.k, key(j), kv_head));
-                turned(self.unit, rows, &mut panel[v..], strides);
+                turned(self.unit, rows, &mut panel[v..], ACROSS);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Weights and activations in the form that units read.
 
 use super::stored::Stored;
-use super::unit::{ACROSS, LANES, Register, Strides, Unit, WIDTH};
+use super::unit::{ACROSS, LANES, Register, Unit, WIDTH};
 use std::ops::Range;
 
 /// Lines of a chunk of the contraction at most: its panel takes a quarter of a second-level cache of a megabyte.
@@ -39,19 +39,20 @@ pub(super) fn chunks<U: Unit>(width: usize) -> impl Iterator<Item = Range<usize>
         .map(move |start| start..(start + chunk).min(width))
 }
 
-/// Sixteen rows of one length, rows and lanes exchanged; what is missing of their last line is zero.
+/// Sixteen rows of one length, rows and lanes exchanged; what is missing of their last line is zero. See
+/// [`Unit::turn`].
 pub(crate) fn turned<U: Unit, T: Stored>(
     unit: U,
     rows: [&[T]; LANES],
     to: &mut [Register],
-    strides: Strides,
+    step: usize,
 ) {
     let whole = rows[0].len() / U::LINE;
-    unit.turn(rows, whole, to, strides);
+    unit.turn(rows, whole, to, step);
     if rows[0].len() > whole * U::LINE {
         let last = rows.map(|row| padded(&row[whole * U::LINE..]));
         let lines = last.each_ref().map(|line| &line[..U::LINE]);
-        unit.turn(lines, 1, &mut to[whole * strides.line..], strides);
+        unit.turn(lines, 1, &mut to[whole * LANES * step..], step);
     }
 }
 
@@ -85,14 +86,10 @@ impl<'a, T: Stored> Source<'a, T> {
         along: &Range<usize>,
         panel: &mut [[Register; ACROSS]],
     ) {
-        let strides = Strides {
-            line: LANES * ACROSS,
-            lane: ACROSS,
-        };
         let to = panel.as_flattened_mut();
         for v in 0..ACROSS {
             let rows: [&[T]; LANES] = self.rows(first + v * LANES, along);
-            turned(unit, rows, &mut to[v..], strides);
+            turned(unit, rows, &mut to[v..], ACROSS);
         }
     }
 

@@ -11,9 +11,10 @@
 use half::bf16;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm_loadu_si128, _mm256_loadu_si256, _mm512_castsi512_ps,
-    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_slli_epi32,
+    __m512, __m512bh, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
+    _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_slli_epi32,
+    _mm512_srai_epi32,
 };
 
 /// A number of a weight.
@@ -32,6 +33,13 @@ pub(crate) trait Stored: Copy + Send + Sync + 'static {
     /// `at` must be followed by 16 values, and the machine must have AVX-512 F, BW and VL.
     #[cfg(target_arch = "x86_64")]
     unsafe fn widen(at: *const Self) -> __m512;
+
+    /// The `which`-th value of each lane of a register loaded as it lies, exactly.
+    ///
+    /// # Safety
+    /// The machine must have AVX-512 F.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn of_lane(register: __m512i, which: usize) -> __m512;
 
     /// 32 values, to the nearest `bf16`, the first in the lowest lane.
     ///
@@ -60,6 +68,13 @@ impl Stored for f32 {
         // SAFETY: as the caller promises.
         unsafe { _mm512_loadu_ps(at) }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn of_lane(register: __m512i, _: usize) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_castsi512_ps(register) }
+    }
 }
 
 impl Stored for bf16 {
@@ -78,6 +93,19 @@ impl Stored for bf16 {
         unsafe {
             let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn of_lane(register: __m512i, which: usize) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            _mm512_castsi512_ps(if which == 0 {
+                _mm512_slli_epi32::<16>(register)
+            } else {
+                _mm512_and_si512(register, _mm512_set1_epi32(-1 << 16))
+            })
         }
     }
 
@@ -103,5 +131,20 @@ impl Stored for i8 {
     unsafe fn widen(at: *const Self) -> __m512 {
         // SAFETY: as the caller promises.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn of_lane(register: __m512i, which: usize) -> __m512 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let top = match which {
+                0 => _mm512_slli_epi32::<24>(register),
+                1 => _mm512_slli_epi32::<16>(register),
+                2 => _mm512_slli_epi32::<8>(register),
+                _ => register,
+            };
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
+        }
     }
 }

@@ -34,13 +34,6 @@ unsafe impl bytemuck::Pod for Register {}
 /// Sums of a few rows of activations by the columns of a panel.
 pub(crate) type Sums<const R: usize> = [[f32; WIDTH]; R];
 
-/// How registers follow each other: those of one line after another, and those of one lane after another.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Strides {
-    pub(crate) line: usize,
-    pub(crate) lane: usize,
-}
-
 /// Products of activations with a weight.
 ///
 /// A *cell* holds [`Self::DEPTH`] neighbouring values along the contraction in the form that is multiplied, a *line*
@@ -55,15 +48,9 @@ pub(crate) trait Unit: Copy + Send + Sync {
     /// Activations as cells; what is missing of the last one is zero.
     fn cells(self, values: &[f32], cells: &mut [Cell]);
 
-    /// The first `lines` lines of sixteen rows, rows and lanes exchanged: register `line · strides.line + lane ·
-    /// strides.lane` of `to` has the row's cell in each lane.
-    fn turn<T: Stored>(
-        self,
-        rows: [&[T]; LANES],
-        lines: usize,
-        to: &mut [Register],
-        strides: Strides,
-    );
+    /// The first `lines` lines of sixteen rows, rows and lanes exchanged: register `cell · step` of `to` has that cell of
+    /// each row in a lane.
+    fn turn<T: Stored>(self, rows: [&[T]; LANES], lines: usize, to: &mut [Register], step: usize);
 
     /// Cells of [`Self::DEPTH`] rows of values side by side, each row with a factor.
     fn across<T: Stored>(self, rows: &[(&[T; WIDTH], f32)], to: &mut [Register; ACROSS]);
@@ -98,19 +85,10 @@ impl Unit for Portable {
         cells.copy_from_slice(bytemuck::cast_slice(values));
     }
 
-    fn turn<T: Stored>(
-        self,
-        rows: [&[T]; LANES],
-        lines: usize,
-        to: &mut [Register],
-        strides: Strides,
-    ) {
+    fn turn<T: Stored>(self, rows: [&[T]; LANES], lines: usize, to: &mut [Register], step: usize) {
         for (r, row) in rows.iter().enumerate() {
-            for (line, values) in row.chunks_exact(LANES).take(lines).enumerate() {
-                for (lane, value) in values.iter().enumerate() {
-                    let at = line * strides.line + lane * strides.lane;
-                    to[at].0[r] = value.value().to_bits();
-                }
+            for (cell, value) in row[..lines * LANES].iter().enumerate() {
+                to[cell * step].0[r] = value.value().to_bits();
             }
         }
     }

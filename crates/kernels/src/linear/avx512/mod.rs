@@ -16,7 +16,7 @@ mod pairs;
 mod single;
 
 use super::stored::Stored;
-use super::unit::{ACROSS, Cell, LANES, Register, Strides, Sums, WIDTH};
+use super::unit::{ACROSS, Cell, LANES, Register, Sums, WIDTH};
 use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T1, _mm_prefetch, _mm512_loadu_si512, _mm512_mul_ps,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_storeu_ps,
@@ -36,7 +36,18 @@ trait Lanes {
     ///
     /// # Safety
     /// `at` must be followed by a line of values, and the machine must have the instructions.
-    unsafe fn load<T: Stored>(at: *const T) -> __m512i;
+    unsafe fn line<T: Stored>(at: *const T) -> __m512i;
+
+    /// The `which`-th cell of each lane of a register loaded as it lies.
+    ///
+    /// # Safety
+    /// The machine must have the instructions.
+    unsafe fn cell<T: Stored>(register: __m512i, which: usize) -> __m512i;
+
+    /// Cells in a lane of a register loaded as it lies; 0 where a cell takes more than that.
+    fn in_lane<T: Stored>() -> usize {
+        size_of::<Cell>() / size_of::<T>() / Self::DEPTH
+    }
 
     /// sum + x·w, lane by lane.
     ///
@@ -45,13 +56,13 @@ trait Lanes {
     unsafe fn multiply_add(sum: __m512, x: __m512i, w: __m512i) -> __m512;
 }
 
-/// Asserts what the pointers of [`turn`] rely on.
-fn check_turn<T>(rows: &[&[T]; LANES], values: usize, lines: usize, to: usize, strides: Strides) {
+/// Asserts what the pointers of [`turn`] rely on, with `line` values in a line and room for `to` registers.
+fn check_turn<T>(rows: &[&[T]; LANES], lines: usize, line: usize, (to, step): (usize, usize)) {
     assert!(
-        rows.iter().all(|row| row.len() >= values),
+        rows.iter().all(|row| row.len() >= lines * line),
         "rows of {lines} lines"
     );
-    let last = lines.saturating_sub(1) * strides.line + (LANES - 1) * strides.lane;
+    let last = (lines * LANES).saturating_sub(1) * step;
     assert!(lines == 0 || last < to, "room for {lines} turned lines");
 }
 
@@ -122,24 +133,53 @@ unsafe fn turned(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     all
 }
 
+/// Sixteen rows of a weight, a register of each as it lies, or a line of each where a cell takes more than that.
+#[inline(always)]
+unsafe fn loaded<L: Lanes, T: Stored>(
+    rows: &[*const T; LANES],
+    start: usize,
+    as_they_lie: bool,
+) -> [__m512i; LANES] {
+    // SAFETY: the caller promises a line, or a register's worth, of values behind every pointer at `start`.
+    unsafe {
+        let mut registers = [_mm512_set1_epi32(0); LANES];
+        for j in 0..LANES {
+            let at = rows[j].add(start);
+            registers[j] = if as_they_lie {
+                _mm512_loadu_si512(at.cast())
+            } else {
+                L::line(at)
+            };
+        }
+        turned(registers)
+    }
+}
+
 /// See `Unit::turn`; lengths as [`check_turn`] asserts them.
 #[inline(always)]
 unsafe fn turn<L: Lanes, T: Stored>(
     rows: [*const T; LANES],
     lines: usize,
     to: *mut Register,
-    strides: Strides,
+    step: usize,
 ) {
-    for line in 0..lines {
-        // SAFETY: the caller promises `lines` lines behind every pointer and room for what is written.
-        unsafe {
-            let mut registers = [_mm512_set1_epi32(0); LANES];
-            for r in 0..LANES {
-                registers[r] = L::load(rows[r].add(line * LANES * L::DEPTH));
-            }
-            let registers = turned(registers);
+    let (in_lane, line) = (L::in_lane::<T>(), LANES * L::DEPTH);
+    let whole = lines.checked_div(in_lane).unwrap_or(0) * in_lane;
+    // SAFETY: the caller promises `lines` lines behind every pointer and room for what is written.
+    unsafe {
+        for first in (0..whole).step_by(in_lane.max(1)) {
+            let registers = loaded::<L, T>(&rows, first * line, true);
             for lane in 0..LANES {
-                let at = to.add(line * strides.line + lane * strides.lane);
+                for which in 0..in_lane {
+                    let at = to.add((first * LANES + lane * in_lane + which) * step);
+                    _mm512_storeu_si512(at.cast(), L::cell::<T>(registers[lane], which));
+                }
+            }
+        }
+        for first in whole..lines {
+            let registers = loaded::<L, T>(&rows, first * line, false);
+            for lane in 0..LANES {
+                let at = to.add((first * LANES + lane) * step);
                 _mm512_storeu_si512(at.cast(), registers[lane]);
             }
         }
@@ -186,28 +226,27 @@ unsafe fn direct<L: Lanes, const R: usize, T: Stored>(
     ahead: usize,
     lines: usize,
 ) -> [[f32; LANES]; R] {
+    let (in_lane, line) = (L::in_lane::<T>(), LANES * L::DEPTH);
+    let whole = lines.checked_div(in_lane).unwrap_or(0) * in_lane;
     let mut out = [[0.0; LANES]; R];
     // SAFETY: the caller promises `lines` lines behind every pointer; a row of `out` holds a register.
     unsafe {
         let mut sums = [_mm512_setzero_ps(); R];
-        for line in 0..lines {
-            let start = line * LANES * L::DEPTH;
-            let mut registers = [_mm512_set1_epi32(0); LANES];
-            for j in 0..LANES {
-                let at = rows[j].add(start);
-                if (start * size_of::<T>()).is_multiple_of(64) {
-                    // A hint that reads nothing: the address may be anywhere.
-                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(ahead).cast());
-                }
-                registers[j] = L::load(at);
-            }
-            let registers = turned(registers);
+        for first in (0..whole).step_by(in_lane.max(1)) {
+            prefetch_rows(&rows, first * line, ahead);
+            let registers = loaded::<L, T>(&rows, first * line, true);
             for lane in 0..LANES {
-                for r in 0..R {
-                    let x = *x[r].add(line * LANES + lane);
-                    let x = _mm512_set1_epi32(x.cast_signed());
-                    sums[r] = L::multiply_add(sums[r], x, registers[lane]);
+                for which in 0..in_lane {
+                    let w = L::cell::<T>(registers[lane], which);
+                    add::<L, R>(&mut sums, x, first * LANES + lane * in_lane + which, w);
                 }
+            }
+        }
+        for first in whole..lines {
+            prefetch_rows(&rows, first * line, ahead);
+            let registers = loaded::<L, T>(&rows, first * line, false);
+            for lane in 0..LANES {
+                add::<L, R>(&mut sums, x, first * LANES + lane, registers[lane]);
             }
         }
         for r in 0..R {
@@ -215,6 +254,32 @@ unsafe fn direct<L: Lanes, const R: usize, T: Stored>(
         }
     }
     out
+}
+
+/// Adds the products of one cell of each row of activations with a register.
+#[inline(always)]
+unsafe fn add<L: Lanes, const R: usize>(
+    sums: &mut [__m512; R],
+    x: [*const Cell; R],
+    cell: usize,
+    w: __m512i,
+) {
+    for r in 0..R {
+        // SAFETY: the caller promises the cell behind every pointer.
+        unsafe {
+            let x = _mm512_set1_epi32((*x[r].add(cell)).cast_signed());
+            sums[r] = L::multiply_add(sums[r], x, w);
+        }
+    }
+}
+
+/// Asks for what lies `ahead` of the values at `start` of each row.
+#[inline(always)]
+unsafe fn prefetch_rows<T>(rows: &[*const T; LANES], start: usize, ahead: usize) {
+    for row in rows {
+        // SAFETY: a hint that reads nothing: the address may be anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(start + ahead).cast()) };
+    }
 }
 
 /// Sixteen values of a row, times its factor.

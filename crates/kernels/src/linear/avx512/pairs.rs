@@ -1,13 +1,14 @@
 //! `bf16` by `bf16`, in pairs, with their dot product.
 
 use super::super::stored::Stored;
-use super::super::unit::{ACROSS, Cell, LANES, Register, Strides, Sums, Unit, WIDTH};
+use super::super::unit::{ACROSS, Cell, LANES, Register, Sums, Unit, WIDTH};
 use super::Lanes;
 use crate::isa::Isa;
 use half::bf16;
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512,
-    _mm512_permutexvar_epi16, _mm512_storeu_si512,
+    __m512, __m512bh, __m512i, _mm512_abs_epi8, _mm512_and_si512, _mm512_cvtne2ps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_or_si512, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi16, _mm512_set1_epi8, _mm512_storeu_si512,
 };
 use std::mem::transmute;
 
@@ -21,13 +22,69 @@ impl Bf16Pairs {
     }
 }
 
+/// Bytes of a register.
+const BYTES: usize = 64;
+
+/// Lower and upper halves of 0 to 127 in `bf16`, which holds them as they are.
+const HALVES: [[u8; 2 * BYTES]; 2] = {
+    let mut halves = [[0; 2 * BYTES]; 2];
+    let mut number = 0;
+    while number < 2 * BYTES {
+        let bits = (number as f32).to_bits();
+        halves[0][number] = (bits >> 16) as u8;
+        halves[1][number] = (bits >> 24) as u8;
+        number += 1;
+    }
+    halves
+};
+
+/// Where the bytes of a lane's first or second pair are: lower halves in the first register, upper ones in the second.
+const PAIRS: [[u8; BYTES]; 2] = {
+    let mut pairs = [[0; BYTES]; 2];
+    let mut byte = 0;
+    while byte < BYTES {
+        // Of a lane's four bytes: lower, upper half of one integer, lower, upper half of the next.
+        let (lane, integer, half) = (byte / 4 * 4, byte % 4 / 2, byte % 2);
+        pairs[0][byte] = (lane + integer + half * BYTES) as u8;
+        pairs[1][byte] = (lane + 2 + integer + half * BYTES) as u8;
+        byte += 1;
+    }
+    pairs
+};
+
+/// The first or second pair of the four integers in each lane.
+#[inline(always)]
+unsafe fn looked_up(integers: __m512i, which: usize) -> __m512i {
+    // SAFETY: the caller promises the instructions; tables are whole registers.
+    unsafe {
+        let load =
+            |table: &[u8], part: usize| _mm512_loadu_si512(table.as_ptr().add(part * BYTES).cast());
+        let size = _mm512_abs_epi8(integers);
+        let half = |table| _mm512_permutex2var_epi8(load(table, 0), size, load(table, 1));
+        let signs = _mm512_and_si512(integers, _mm512_set1_epi8(i8::MIN));
+        let (lower, upper) = (half(&HALVES[0]), half(&HALVES[1]));
+        let upper = _mm512_or_si512(upper, signs);
+        _mm512_permutex2var_epi8(lower, load(&PAIRS[which], 0), upper)
+    }
+}
+
 impl Lanes for Bf16Pairs {
     const DEPTH: usize = 2;
 
     #[inline(always)]
-    unsafe fn load<T: Stored>(at: *const T) -> __m512i {
+    unsafe fn line<T: Stored>(at: *const T) -> __m512i {
         // SAFETY: as the caller promises; both types are 512 bits of anything.
         unsafe { transmute(T::round(at)) }
+    }
+
+    /// Pairs are pairs as they lie; bytes are looked up.
+    #[inline(always)]
+    unsafe fn cell<T: Stored>(register: __m512i, which: usize) -> __m512i {
+        if size_of::<T>() == size_of::<bf16>() {
+            return register;
+        }
+        // SAFETY: as the caller promises.
+        unsafe { looked_up(register, which) }
     }
 
     #[inline(always)]
@@ -53,16 +110,10 @@ impl Unit for Bf16Pairs {
     }
 
     #[inline(always)]
-    fn turn<T: Stored>(
-        self,
-        rows: [&[T]; LANES],
-        lines: usize,
-        to: &mut [Register],
-        strides: Strides,
-    ) {
-        super::check_turn(&rows, lines * Self::LINE, lines, to.len(), strides);
+    fn turn<T: Stored>(self, rows: [&[T]; LANES], lines: usize, to: &mut [Register], step: usize) {
+        super::check_turn(&rows, lines, Self::LINE, (to.len(), step));
         // SAFETY: the machine has the instructions since `self` exists; lengths were just asserted.
-        unsafe { turn(rows.map(<[T]>::as_ptr), lines, to.as_mut_ptr(), strides) };
+        unsafe { turn(rows.map(<[T]>::as_ptr), lines, to.as_mut_ptr(), step) };
     }
 
     #[inline(always)]
@@ -100,15 +151,10 @@ impl Unit for Bf16Pairs {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn turn<T: Stored>(
-    rows: [*const T; LANES],
-    lines: usize,
-    to: *mut Register,
-    strides: Strides,
-) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")]
+unsafe fn turn<T: Stored>(rows: [*const T; LANES], lines: usize, to: *mut Register, step: usize) {
     // SAFETY: as the caller promises.
-    unsafe { super::turn::<Bf16Pairs, T>(rows, lines, to, strides) };
+    unsafe { super::turn::<Bf16Pairs, T>(rows, lines, to, step) };
 }
 
 /// Where the halves of a register go so that each value of the first has its neighbour of the second behind it.
@@ -122,7 +168,7 @@ const INTERLEAVED: [u16; 32] = {
     lanes
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")]
 unsafe fn across<T: Stored>(rows: [(&[T; WIDTH], f32); 2], to: &mut [Register; ACROSS]) {
     // SAFETY: `INTERLEAVED` fills a register, `v` is below `ACROSS`, and both types are 512 bits of anything.
     unsafe {
@@ -136,7 +182,7 @@ unsafe fn across<T: Stored>(rows: [(&[T; WIDTH], f32); 2], to: &mut [Register; A
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")]
 unsafe fn round(values: *const f32, cells: *mut Cell, lines: usize) {
     for line in 0..lines {
         // SAFETY: the caller promises `lines` lines of values and room for their cells.
@@ -150,7 +196,7 @@ unsafe fn round(values: *const f32, cells: *mut Cell, lines: usize) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")]
 unsafe fn segment<const R: usize>(
     x: [*const Cell; R],
     panel: *const Register,
@@ -161,7 +207,7 @@ unsafe fn segment<const R: usize>(
     unsafe { super::segment::<Bf16Pairs, R>(x, panel, cells, out) };
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")]
 unsafe fn direct<const R: usize, T: Stored>(
     x: [*const Cell; R],
     rows: [*const T; LANES],

@@ -1,7 +1,7 @@
 //! `f32` by `f32`.
 
 use super::super::stored::Stored;
-use super::super::unit::{ACROSS, Cell, LANES, Register, Strides, Sums, Unit, WIDTH};
+use super::super::unit::{ACROSS, Cell, LANES, Register, Sums, Unit, WIDTH};
 use super::Lanes;
 use crate::isa::Isa;
 use std::arch::x86_64::{
@@ -53,9 +53,15 @@ impl Lanes for F32 {
     const DEPTH: usize = 1;
 
     #[inline(always)]
-    unsafe fn load<T: Stored>(at: *const T) -> __m512i {
+    unsafe fn line<T: Stored>(at: *const T) -> __m512i {
         // SAFETY: as the caller promises.
         unsafe { _mm512_castps_si512(T::widen(at)) }
+    }
+
+    #[inline(always)]
+    unsafe fn cell<T: Stored>(register: __m512i, which: usize) -> __m512i {
+        // SAFETY: as the caller promises.
+        unsafe { _mm512_castps_si512(T::of_lane(register, which)) }
     }
 
     #[inline(always)]
@@ -73,16 +79,10 @@ impl Unit for F32 {
     }
 
     #[inline(always)]
-    fn turn<T: Stored>(
-        self,
-        rows: [&[T]; LANES],
-        lines: usize,
-        to: &mut [Register],
-        strides: Strides,
-    ) {
-        super::check_turn(&rows, lines * Self::LINE, lines, to.len(), strides);
+    fn turn<T: Stored>(self, rows: [&[T]; LANES], lines: usize, to: &mut [Register], step: usize) {
+        super::check_turn(&rows, lines, Self::LINE, (to.len(), step));
         // SAFETY: the machine has AVX-512 since `self` exists; lengths were just asserted.
-        unsafe { turn(rows.map(<[T]>::as_ptr), lines, to.as_mut_ptr(), strides) };
+        unsafe { turn(rows.map(<[T]>::as_ptr), lines, to.as_mut_ptr(), step) };
     }
 
     #[inline(always)]
@@ -121,14 +121,9 @@ impl Unit for F32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn turn<T: Stored>(
-    rows: [*const T; LANES],
-    lines: usize,
-    to: *mut Register,
-    strides: Strides,
-) {
+unsafe fn turn<T: Stored>(rows: [*const T; LANES], lines: usize, to: *mut Register, step: usize) {
     // SAFETY: as the caller promises.
-    unsafe { super::turn::<F32, T>(rows, lines, to, strides) };
+    unsafe { super::turn::<F32, T>(rows, lines, to, step) };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
