@@ -196,6 +196,7 @@ fn errors() {
 }
 
 fn main() {
+    cli::memory::keep_pages();
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| word != "--bench")

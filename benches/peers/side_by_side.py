@@ -70,7 +70,7 @@ def main():
     for worker in workers:
         print(f"  {worker.label:<11} weights {worker.bytes / 1e9:.2f} GB")
     kinds = [w for w in args.only.split(",") if w]
-    for work in [w for w in WORK if not kinds or w.split()[0] in kinds]:
+    for work in [w for w in WORK if not kinds or w in kinds or w.split()[0] in kinds]:
         times = {worker.label: [] for worker in workers}
         for turn in range(args.rounds + 1):
             for worker in workers:

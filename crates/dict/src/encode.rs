@@ -124,7 +124,10 @@ impl Crosscoder {
                 let column = self.encoder_column(slot, feature);
                 let rows = self.normalize(slot, x[source]);
                 for (row, values) in rows.chunks_exact(self.widths[slot]).enumerate() {
-                    out[row * features.len() + place] += vectorised(|| dot(values, &column));
+                    out[row * features.len() + place] += vectorised(
+                        #[inline(always)]
+                        || dot(values, &column),
+                    );
                 }
             }
             for value in out.iter_mut().skip(place).step_by(features.len()) {
@@ -167,12 +170,15 @@ impl Crosscoder {
             .with_min_len(64)
             .enumerate()
             .for_each(|(row, out)| {
-                vectorised(|| {
-                    out.copy_from_slice(&self.decoder_bias[model]);
-                    for (feature, activation) in codes.row(row) {
-                        add_scaled(out, activation, self.row(model, feature as usize));
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        out.copy_from_slice(&self.decoder_bias[model]);
+                        for (feature, activation) in codes.row(row) {
+                            add_scaled(out, activation, self.row(model, feature as usize));
+                        }
+                    },
+                );
             });
         out
     }

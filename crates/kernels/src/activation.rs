@@ -18,11 +18,14 @@ pub fn swiglu(y: &mut [f32], gate: &[f32], up: &[f32]) {
         .zip(gate.par_chunks(VALUES))
         .zip(up.par_chunks(VALUES));
     tasks.for_each(|((y, gate), up)| {
-        vectorised(|| {
-            for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = gate * sigmoid(*gate) * up;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = gate * sigmoid(*gate) * up;
+                }
+            },
+        );
     });
 }
 
@@ -36,14 +39,17 @@ pub fn swiglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f
         .zip(gate.par_chunks(VALUES))
         .zip(up.par_chunks(VALUES))
         .for_each(|((((dgate, dup), dy), gate), up)| {
-            vectorised(|| {
-                let outputs = dgate.iter_mut().zip(dup).zip(dy);
-                for ((((dgate, dup), dy), gate), up) in outputs.zip(gate).zip(up) {
-                    let s = sigmoid(*gate);
-                    *dgate = dy * up * s * (1.0 + gate * (1.0 - s));
-                    *dup = dy * gate * s;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let outputs = dgate.iter_mut().zip(dup).zip(dy);
+                    for ((((dgate, dup), dy), gate), up) in outputs.zip(gate).zip(up) {
+                        let s = sigmoid(*gate);
+                        *dgate = dy * up * s * (1.0 + gate * (1.0 - s));
+                        *dup = dy * gate * s;
+                    }
+                },
+            );
         });
 }
 
@@ -62,11 +68,14 @@ pub fn geglu(y: &mut [f32], gate: &[f32], up: &[f32]) {
     let inputs = gate.par_chunks(VALUES).zip(up.par_chunks(VALUES));
     let tasks = y.par_chunks_mut(VALUES).zip(inputs);
     tasks.for_each(|(y, (gate, up))| {
-        vectorised(|| {
-            for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = gate * gelu_share(*gate) * up;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = gate * gelu_share(*gate) * up;
+                }
+            },
+        );
     });
 }
 
@@ -76,26 +85,32 @@ pub fn geglu_backward(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f3
     let inputs = gate.par_chunks(VALUES).zip(up.par_chunks(VALUES));
     let tasks = outputs.zip(dy.par_chunks(VALUES)).zip(inputs);
     tasks.for_each(|(((dgate, dup), dy), (gate, up))| {
-        vectorised(|| {
-            let outputs = dgate.iter_mut().zip(dup).zip(dy);
-            for (((dgate, dup), dy), (gate, up)) in outputs.zip(gate.iter().zip(up)) {
-                let s = gelu_share(*gate);
-                let slope = TWICE * (1.0 + 3.0 * CUBIC * gate * gate);
-                *dgate = dy * up * s * (1.0 + gate * (1.0 - s) * slope);
-                *dup = dy * gate * s;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                let outputs = dgate.iter_mut().zip(dup).zip(dy);
+                for (((dgate, dup), dy), (gate, up)) in outputs.zip(gate.iter().zip(up)) {
+                    let s = gelu_share(*gate);
+                    let slope = TWICE * (1.0 + 3.0 * CUBIC * gate * gate);
+                    *dgate = dy * up * s * (1.0 + gate * (1.0 - s) * slope);
+                    *dup = dy * gate * s;
+                }
+            },
+        );
     });
 }
 
 /// y ← cap·tanh(y/cap).
 pub fn softcap(y: &mut [f32], cap: f32) {
     y.par_chunks_mut(VALUES).for_each(|y| {
-        vectorised(|| {
-            for y in y {
-                *y = cap * (2.0 * sigmoid(2.0 / cap * *y) - 1.0);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for y in y {
+                    *y = cap * (2.0 * sigmoid(2.0 / cap * *y) - 1.0);
+                }
+            },
+        );
     });
 }
 
@@ -103,12 +118,15 @@ pub fn softcap(y: &mut [f32], cap: f32) {
 pub fn softcap_backward(dy: &mut [f32], y: &[f32], cap: f32) {
     let tasks = dy.par_chunks_mut(VALUES).zip(y.par_chunks(VALUES));
     tasks.for_each(|(dy, y)| {
-        vectorised(|| {
-            for (dy, y) in dy.iter_mut().zip(y) {
-                let share = y / cap;
-                *dy *= 1.0 - share * share;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (dy, y) in dy.iter_mut().zip(y) {
+                    let share = y / cap;
+                    *dy *= 1.0 - share * share;
+                }
+            },
+        );
     });
 }
 

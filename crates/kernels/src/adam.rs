@@ -53,15 +53,19 @@ pub fn adam(
         .zip(moments)
         .zip(gradient.par_chunks(VALUES));
     tasks.for_each(|((weights, (first, second)), gradient)| {
-        vectorised(|| {
-            for (((weight, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-                let g = g * gradient_scale;
-                *m = beta1 * *m + (1.0 - beta1) * g;
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
-                *weight =
-                    *weight * decay - first_scale * *m / ((*v * second_scale).sqrt() + epsilon);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (((weight, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient)
+                {
+                    let g = g * gradient_scale;
+                    *m = beta1 * *m + (1.0 - beta1) * g;
+                    *v = beta2 * *v + (1.0 - beta2) * g * g;
+                    *weight =
+                        *weight * decay - first_scale * *m / ((*v * second_scale).sqrt() + epsilon);
+                }
+            },
+        );
     });
 }
 

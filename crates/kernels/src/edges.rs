@@ -72,7 +72,10 @@ pub fn expand(out: &mut [f32], narrow: &[f32], positions: usize, heads: Heads<'_
             weight,
             shape: (d_in, d_out),
         });
-        crate::vector::vectorised(|| finish(out, head, heads));
+        crate::vector::vectorised(
+            #[inline(always)]
+            || finish(out, head, heads),
+        );
     });
 }
 

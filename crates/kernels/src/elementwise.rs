@@ -11,11 +11,14 @@ pub fn add(y: &mut [f32], x: &[f32]) {
     y.par_chunks_mut(VALUES)
         .zip(x.par_chunks(VALUES))
         .for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y += x;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y += x;
+                    }
+                },
+            );
         });
 }
 
@@ -23,7 +26,12 @@ pub fn add(y: &mut [f32], x: &[f32]) {
 pub fn subtract(y: &mut [f32], x: &[f32]) {
     y.par_chunks_mut(VALUES)
         .zip(x.par_chunks(VALUES))
-        .for_each(|(y, x)| vectorised(|| y.iter_mut().zip(x).for_each(|(y, x)| *y -= x)));
+        .for_each(|(y, x)| {
+            vectorised(
+                #[inline(always)]
+                || y.iter_mut().zip(x).for_each(|(y, x)| *y -= x),
+            )
+        });
 }
 
 /// Rows times a factor each: `y [rows, width]`, `scales [rows]`.
@@ -32,13 +40,16 @@ pub fn scale_rows(y: &mut [f32], scales: &[f32]) {
     y.par_chunks_mut((64 * width).max(1))
         .zip(scales.par_chunks(64))
         .for_each(|(rows, scales)| {
-            vectorised(|| {
-                for (row, scale) in rows.chunks_exact_mut(width).zip(scales) {
-                    for y in row.iter_mut() {
-                        *y *= scale;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, scale) in rows.chunks_exact_mut(width).zip(scales) {
+                        for y in row.iter_mut() {
+                            *y *= scale;
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }
 
@@ -50,12 +61,16 @@ pub fn head_dots(a: &[f32], b: &[f32], (own, n, d_head): (usize, usize, usize)) 
         .zip(a.par_chunks(own * d_head).zip(b.par_chunks(n * d_head)))
         .with_min_len(16)
         .for_each(|(dots, (a, b))| {
-            vectorised(|| {
-                for (head, (out, b)) in dots.iter_mut().zip(b.chunks_exact(d_head)).enumerate() {
-                    let a = &a[head / (n / own) * d_head..][..d_head];
-                    *out = dot(a, b);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (head, (out, b)) in dots.iter_mut().zip(b.chunks_exact(d_head)).enumerate()
+                    {
+                        let a = &a[head / (n / own) * d_head..][..d_head];
+                        *out = dot(a, b);
+                    }
+                },
+            );
         });
     dots
 }
@@ -67,12 +82,15 @@ pub fn sum_heads(x: &[f32], (own, n, d_head): (usize, usize, usize)) -> Vec<f32>
         .zip(x.par_chunks(n * d_head))
         .with_min_len(16)
         .for_each(|(sums, x)| {
-            vectorised(|| {
-                for (head, x) in x.chunks_exact(d_head).enumerate() {
-                    let sum = &mut sums[head / (n / own) * d_head..][..d_head];
-                    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (head, x) in x.chunks_exact(d_head).enumerate() {
+                        let sum = &mut sums[head / (n / own) * d_head..][..d_head];
+                        sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+                    }
+                },
+            );
         });
     sums
 }
@@ -81,32 +99,43 @@ pub fn sum_heads(x: &[f32], (own, n, d_head): (usize, usize, usize)) -> Vec<f32>
 pub fn add_bias(y: &mut [f32], bias: &[f32]) {
     let width = bias.len();
     y.par_chunks_mut(64 * width).for_each(|rows| {
-        vectorised(|| {
-            for row in rows.chunks_exact_mut(width) {
-                for (y, bias) in row.iter_mut().zip(bias) {
-                    *y += bias;
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact_mut(width) {
+                    for (y, bias) in row.iter_mut().zip(bias) {
+                        *y += bias;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
 /// Σ over rows: `x [rows, width]` → `sums [width]`, in row order.
 pub fn sum_rows(sums: &mut [f32], x: &[f32]) {
     sums.fill(0.0);
-    vectorised(|| {
-        for row in x.chunks_exact(sums.len()) {
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += x;
+    vectorised(
+        #[inline(always)]
+        || {
+            for row in x.chunks_exact(sums.len()) {
+                for (sum, x) in sums.iter_mut().zip(row) {
+                    *sum += x;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Σ x², in f64 and in order of 1,024 values.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     x.chunks(1024)
-        .map(|part| f64::from(vectorised(|| dot(part, part))))
+        .map(|part| {
+            f64::from(vectorised(
+                #[inline(always)]
+                || dot(part, part),
+            ))
+        })
         .sum()
 }
 

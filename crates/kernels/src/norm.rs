@@ -14,16 +14,19 @@ pub fn rms_norm(y: &mut [f32], scales: &mut [f32], x: &[f32], gamma: &[f32], eps
         .zip(scales.par_chunks_mut(ROWS))
         .zip(x.par_chunks(ROWS * width));
     tasks.for_each(|((y, scales), x)| {
-        vectorised(|| {
-            for ((y, scale), x) in y
-                .chunks_exact_mut(width)
-                .zip(scales)
-                .zip(x.chunks_exact(width))
-            {
-                *scale = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
-                apply(y, x, gamma, *scale);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((y, scale), x) in y
+                    .chunks_exact_mut(width)
+                    .zip(scales)
+                    .zip(x.chunks_exact(width))
+                {
+                    *scale = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
+                    apply(y, x, gamma, *scale);
+                }
+            },
+        );
     });
 }
 
@@ -35,15 +38,18 @@ pub fn rms_norm_again(y: &mut [f32], x: &[f32], gamma: &[f32], scales: &[f32]) {
         .zip(scales.par_chunks(ROWS))
         .zip(x.par_chunks(ROWS * width));
     tasks.for_each(|((y, scales), x)| {
-        vectorised(|| {
-            for ((y, scale), x) in y
-                .chunks_exact_mut(width)
-                .zip(scales)
-                .zip(x.chunks_exact(width))
-            {
-                apply(y, x, gamma, *scale);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((y, scale), x) in y
+                    .chunks_exact_mut(width)
+                    .zip(scales)
+                    .zip(x.chunks_exact(width))
+                {
+                    apply(y, x, gamma, *scale);
+                }
+            },
+        );
     });
 }
 
@@ -65,18 +71,21 @@ pub fn rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], gamma: &[f32], s
     rows.zip(x.par_chunks(ROWS * width))
         .zip(scales.par_chunks(ROWS))
         .for_each(|(((dx, dy), x), scales)| {
-            vectorised(|| {
-                let rows = dx.chunks_exact_mut(width).zip(dy.chunks_exact(width));
-                for (((dx, dy), x), scale) in rows.zip(x.chunks_exact(width)).zip(scales) {
-                    for ((dx, dy), gamma) in dx.iter_mut().zip(dy).zip(gamma) {
-                        *dx = dy * gamma;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = dx.chunks_exact_mut(width).zip(dy.chunks_exact(width));
+                    for (((dx, dy), x), scale) in rows.zip(x.chunks_exact(width)).zip(scales) {
+                        for ((dx, dy), gamma) in dx.iter_mut().zip(dy).zip(gamma) {
+                            *dx = dy * gamma;
+                        }
+                        let pull = dot(dx, x) * scale * scale * scale / width as f32;
+                        for (dx, x) in dx.iter_mut().zip(x) {
+                            *dx = *dx * scale - x * pull;
+                        }
                     }
-                    let pull = dot(dx, x) * scale * scale * scale / width as f32;
-                    for (dx, x) in dx.iter_mut().zip(x) {
-                        *dx = *dx * scale - x * pull;
-                    }
-                }
-            });
+                },
+            );
         });
 }
 
@@ -84,17 +93,20 @@ pub fn rms_norm_backward(dx: &mut [f32], dy: &[f32], x: &[f32], gamma: &[f32], s
 pub fn rms_norm_gamma_gradient(dgamma: &mut [f32], dy: &[f32], x: &[f32], scales: &[f32]) {
     let width = dgamma.len();
     dgamma.fill(0.0);
-    vectorised(|| {
-        for ((dy, x), scale) in dy
-            .chunks_exact(width)
-            .zip(x.chunks_exact(width))
-            .zip(scales)
-        {
-            for ((sum, dy), x) in dgamma.iter_mut().zip(dy).zip(x) {
-                *sum += dy * x * scale;
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((dy, x), scale) in dy
+                .chunks_exact(width)
+                .zip(x.chunks_exact(width))
+                .zip(scales)
+            {
+                for ((sum, dy), x) in dgamma.iter_mut().zip(dy).zip(x) {
+                    *sum += dy * x * scale;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 #[cfg(test)]

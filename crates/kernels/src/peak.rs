@@ -45,7 +45,12 @@ pub fn gigabytes() -> f64 {
         let start = Instant::now();
         let sum: u64 = data
             .par_chunks(part)
-            .map(|part| vectorised(|| total(part)))
+            .map(|part| {
+                vectorised(
+                    #[inline(always)]
+                    || total(part),
+                )
+            })
             .sum();
         black_box(sum);
         (data.len() * 8) as f64 / start.elapsed().as_secs_f64() / 1e9

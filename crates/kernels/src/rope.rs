@@ -34,16 +34,19 @@ pub fn rope(
         .for_each(|(token, &position)| {
             let row = position as usize * half..(position as usize + 1) * half;
             let (cos, sin) = (&cos[row.clone()], &sin[row]);
-            vectorised(|| {
-                for head in token.chunks_exact_mut(d_head) {
-                    let (low, high) = head.split_at_mut(half);
-                    for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-                        let (x, y) = (*a, *b);
-                        *a = x * cos - y * (sign * sin);
-                        *b = y * cos + x * (sign * sin);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for head in token.chunks_exact_mut(d_head) {
+                        let (low, high) = head.split_at_mut(half);
+                        for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+                            let (x, y) = (*a, *b);
+                            *a = x * cos - y * (sign * sin);
+                            *b = y * cos + x * (sign * sin);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }
 

@@ -32,34 +32,37 @@ pub fn scan(
     out: &mut Vec<(u32, f32)>,
 ) {
     assert!(product.len() == bias.len() && product.len() == scale.len());
-    vectorised(|| {
-        for (part, product) in product.chunks(TEST).enumerate() {
-            let start = part * TEST;
-            let (bias, scale) = (
-                &bias[start..][..product.len()],
-                &scale[start..][..product.len()],
-            );
-            #[expect(
-                clippy::needless_bitwise_bool,
-                reason = "without a branch the comparison is made on whole registers"
-            )]
-            let any = product
-                .iter()
-                .zip(bias)
-                .zip(scale)
-                .fold(false, |any, ((x, bias), scale)| {
-                    any | ((x + bias) * scale >= floor)
-                });
-            if !any {
-                continue;
-            }
-            for (place, ((x, bias), scale)) in product.iter().zip(bias).zip(scale).enumerate() {
-                if (x + bias) * scale >= floor {
-                    out.push((first + (start + place) as u32, x + bias));
+    vectorised(
+        #[inline(always)]
+        || {
+            for (part, product) in product.chunks(TEST).enumerate() {
+                let start = part * TEST;
+                let (bias, scale) = (
+                    &bias[start..][..product.len()],
+                    &scale[start..][..product.len()],
+                );
+                #[expect(
+                    clippy::needless_bitwise_bool,
+                    reason = "without a branch the comparison is made on whole registers"
+                )]
+                let any = product
+                    .iter()
+                    .zip(bias)
+                    .zip(scale)
+                    .fold(false, |any, ((x, bias), scale)| {
+                        any | ((x + bias) * scale >= floor)
+                    });
+                if !any {
+                    continue;
+                }
+                for (place, ((x, bias), scale)) in product.iter().zip(bias).zip(scale).enumerate() {
+                    if (x + bias) * scale >= floor {
+                        out.push((first + (start + place) as u32, x + bias));
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 #[cfg(test)]

@@ -16,6 +16,20 @@ pub struct Scored {
     pub weight: f64,
 }
 
+impl Scored {
+    /// # Errors
+    /// When it lies outside `[batch, seq, vocab]`.
+    pub(crate) fn check(&self, batch: usize, seq: usize, vocab: usize) -> Result<()> {
+        if self.row >= batch || self.position >= seq || self.token as usize >= vocab {
+            return Err(Error::Argument(format!(
+                "token {} at {}:{} is outside [{batch}, {seq}, {vocab}]",
+                self.token, self.row, self.position
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// What [`nll`] computes.
 #[derive(Debug, Clone)]
 pub struct Nll {
@@ -33,12 +47,7 @@ pub fn nll(logits: &Tensor, scored: &[Scored]) -> Result<Nll> {
     let tokens = batch * seq;
     let (mut targets, mut weights) = (vec![0u32; tokens], vec![0f64; tokens]);
     for s in scored {
-        if s.row >= batch || s.position >= seq || s.token as usize >= vocab {
-            return Err(Error::Argument(format!(
-                "token {} at {}:{} is outside [{batch}, {seq}, {vocab}]",
-                s.token, s.row, s.position
-            )));
-        }
+        s.check(batch, seq, vocab)?;
         targets[s.row * seq + s.position] = s.token;
         weights[s.row * seq + s.position] = s.weight;
     }
@@ -73,9 +82,9 @@ fn fast(logits: &Tensor, targets: &[u32], weights: &[f64]) -> Result<Option<(Vec
     };
     let values = &cpu.as_slice::<f32>()?[start..end];
     let vocab = logits.dim(D::Minus1)?;
-    let mut d_logits = vec![0.0; values.len()];
+    let mut d_logits = values.to_vec();
     let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
-    let losses = kernels::loss::cross_entropy(&mut d_logits, values, targets, &weights, vocab);
+    let losses = kernels::loss::cross_entropy(&mut d_logits, targets, &weights, vocab);
     Ok(Some((
         losses,
         Tensor::from_vec(d_logits, logits.dims(), logits.device())?,

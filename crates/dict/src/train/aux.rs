@@ -47,27 +47,31 @@ pub(super) fn revive(
     let squares: Vec<f64> = tasks
         .enumerate()
         .map(|(block, (output, through))| {
-            vectorised(|| {
-                let (mut square, mut through) = (0.0, through.iter_mut());
-                for (place, output) in output.chunks_mut(d_total).enumerate() {
-                    let row = block * ROWS + place;
-                    for (feature, activation) in codes.row(row) {
-                        add_scaled(
-                            output,
-                            activation,
-                            &decoder[feature as usize * d_total..][..d_total],
-                        );
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mut square, mut through) = (0.0, through.iter_mut());
+                    for (place, output) in output.chunks_mut(d_total).enumerate() {
+                        let row = block * ROWS + place;
+                        for (feature, activation) in codes.row(row) {
+                            add_scaled(
+                                output,
+                                activation,
+                                &decoder[feature as usize * d_total..][..d_total],
+                            );
+                        }
+                        square += f64::from(dot(output, output));
+                        for value in &mut *output {
+                            *value *= (2.0 * scale) as f32;
+                        }
+                        for ((feature, _), through) in codes.row(row).zip(&mut through) {
+                            *through =
+                                dot(output, &decoder[feature as usize * d_total..][..d_total]);
+                        }
                     }
-                    square += f64::from(dot(output, output));
-                    for value in &mut *output {
-                        *value *= (2.0 * scale) as f32;
-                    }
-                    for ((feature, _), through) in codes.row(row).zip(&mut through) {
-                        *through = dot(output, &decoder[feature as usize * d_total..][..d_total]);
-                    }
-                }
-                square
-            })
+                    square
+                },
+            )
         })
         .collect();
     let value = scale * squares.iter().sum::<f64>();

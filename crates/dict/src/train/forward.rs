@@ -343,13 +343,16 @@ fn total(losses: &[Loss], n_models: usize) -> Loss {
 pub(super) fn column_sums(rows: &[f32], d_total: usize, stride: usize) -> Vec<f64> {
     let part = |rows: &[f32]| {
         let mut sums = vec![0f64; d_total];
-        vectorised(|| {
-            for row in rows.chunks_exact(stride) {
-                sums.iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, value)| *sum += f64::from(*value));
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(stride) {
+                    sums.iter_mut()
+                        .zip(row)
+                        .for_each(|(sum, value)| *sum += f64::from(*value));
+                }
+            },
+        );
         sums
     };
     let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * stride).map(part).collect();
@@ -373,18 +376,21 @@ pub(super) fn spread(rows: &[f32], layout: &Layout) -> Vec<f64> {
     let part = |rows: &[f32]| -> Vec<f64> {
         let mut sums = vec![0f64; layout.models.len()];
         let mut centred = vec![0f32; layout.d_total];
-        vectorised(|| {
-            for row in rows.chunks_exact(layout.d_total) {
-                centred
-                    .iter_mut()
-                    .zip(row)
-                    .zip(&mean)
-                    .for_each(|((out, value), mean)| *out = value - mean);
-                for (model, sum) in layout.models.iter().zip(&mut sums) {
-                    *sum += f64::from(dot(&centred[model.clone()], &centred[model.clone()]));
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(layout.d_total) {
+                    centred
+                        .iter_mut()
+                        .zip(row)
+                        .zip(&mean)
+                        .for_each(|((out, value), mean)| *out = value - mean);
+                    for (model, sum) in layout.models.iter().zip(&mut sums) {
+                        *sum += f64::from(dot(&centred[model.clone()], &centred[model.clone()]));
+                    }
                 }
-            }
-        });
+            },
+        );
         sums
     };
     let parts: Vec<Vec<f64>> = rows.par_chunks(ROWS * layout.d_total).map(part).collect();

@@ -129,11 +129,14 @@ impl Parameters {
             .par_chunks_mut(n_models)
             .zip(self.decoder.par_chunks(layout.d_total));
         rows.with_min_len(64).for_each(|(out, row)| {
-            vectorised(|| {
-                out.iter_mut()
-                    .zip(layout.norms(row))
-                    .for_each(|(out, norm)| *out = norm);
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    out.iter_mut()
+                        .zip(layout.norms(row))
+                        .for_each(|(out, norm)| *out = norm);
+                },
+            );
         });
         out
     }

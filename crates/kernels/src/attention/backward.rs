@@ -147,17 +147,20 @@ fn head_gradients(
 
 /// Gradient by the scores from the gradient by the weights, in place: ds = w ⊙ (dw − ⟨w, dw⟩) per row.
 fn softmax_backward(gradient: &mut [f32], weights: &[f32], columns: usize) {
-    vectorised(|| {
-        for (gradient, weights) in gradient
-            .chunks_exact_mut(columns)
-            .zip(weights.chunks_exact(columns))
-        {
-            let mean = dot(gradient, weights);
-            for (gradient, weight) in gradient.iter_mut().zip(weights) {
-                *gradient = weight * (*gradient - mean);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (gradient, weights) in gradient
+                .chunks_exact_mut(columns)
+                .zip(weights.chunks_exact(columns))
+            {
+                let mean = dot(gradient, weights);
+                for (gradient, weight) in gradient.iter_mut().zip(weights) {
+                    *gradient = weight * (*gradient - mean);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Puts the parts side by side: `[batch][n][seq, width]` → `[batch, seq, n, width]`.
@@ -208,12 +211,15 @@ fn probabilities(
         key_view.transposed(),
         Threads::One,
     );
-    vectorised(|| {
-        for (i, row_scores) in block.zip(scores.chunks_exact_mut(keys.len())) {
-            let seen = shape.seen(row, i);
-            row_scores[..seen.start - keys.start].fill(0.0);
-            row_scores[seen.end - keys.start..].fill(0.0);
-            softmax(&mut row_scores[seen.start - keys.start..seen.end - keys.start]);
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (i, row_scores) in block.zip(scores.chunks_exact_mut(keys.len())) {
+                let seen = shape.seen(row, i);
+                row_scores[..seen.start - keys.start].fill(0.0);
+                row_scores[seen.end - keys.start..].fill(0.0);
+                softmax(&mut row_scores[seen.start - keys.start..seen.end - keys.start]);
+            }
+        },
+    );
 }

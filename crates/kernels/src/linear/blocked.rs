@@ -57,24 +57,13 @@ pub(super) fn run<U: Unit>(
         .zip(&outputs)
         .map(|(y, width)| Shared::new(y, *width))
         .collect();
-    let per_row = width.div_ceil(U::DEPTH);
     let mut own = Vec::new();
-    let cells: &[Cell] = if U::DEPTH == 1 {
-        bytemuck::cast_slice(x)
-    } else {
-        own = room(0, (tokens * per_row).div_ceil(LANES));
-        let cells: &mut [Cell] = bytemuck::cast_slice_mut(&mut own);
-        let rows = cells.par_chunks_mut(per_row).zip(x.par_chunks(width));
-        rows.with_min_len(16)
-            .for_each(|(cells, row)| unit.cells(row, cells));
-        cells
-    };
     for along in chunks::<U>(width) {
+        let x = Activations::of(unit, (x, width), &along, &mut own);
         tasks.par_iter().for_each(|task| {
             let block = Block {
                 unit,
-                x: cells,
-                per_row,
+                x,
                 width,
                 along: along.clone(),
                 y: shared[task.layer],
@@ -85,6 +74,47 @@ pub(super) fn run<U: Unit>(
         });
     }
     put_back(0, own);
+}
+
+/// One chunk of the rows of activations, as cells.
+#[derive(Debug, Clone, Copy)]
+struct Activations<'a> {
+    cells: &'a [Cell],
+    /// Cells from one row to the next.
+    stride: usize,
+}
+
+impl<'a> Activations<'a> {
+    /// Where a value is a cell, they stay where they lie; otherwise `own` is filled.
+    fn of<U: Unit>(
+        unit: U,
+        (x, width): (&'a [f32], usize),
+        along: &Range<usize>,
+        own: &'a mut Vec<Register>,
+    ) -> Self {
+        if U::DEPTH == 1 {
+            let cells = &bytemuck::cast_slice(x)[along.start..];
+            return Self {
+                cells,
+                stride: width,
+            };
+        }
+        let stride = along.len().div_ceil(U::DEPTH);
+        let count = x.len() / width * stride;
+        if own.is_empty() {
+            *own = room(0, count.div_ceil(LANES));
+        }
+        let cells = &mut bytemuck::cast_slice_mut(own)[..count];
+        let rows = cells.par_chunks_mut(stride).zip(x.par_chunks(width));
+        rows.with_min_len(16)
+            .for_each(|(cells, row)| unit.cells(&row[along.clone()], cells));
+        Self { cells, stride }
+    }
+
+    /// `count` cells of a row.
+    fn row(&self, row: usize, count: usize) -> &'a [Cell] {
+        &self.cells[row * self.stride..][..count]
+    }
 }
 
 /// A part of the result of one layer.
@@ -119,9 +149,7 @@ fn tasks(outputs: &[usize], tokens: usize) -> Vec<Task> {
 /// One task at work on one chunk.
 struct Block<'a, U> {
     unit: U,
-    /// `[tokens, per_row]`
-    x: &'a [Cell],
-    per_row: usize,
+    x: Activations<'a>,
     /// Length of the contraction.
     width: usize,
     /// What of it is done now.
@@ -198,8 +226,7 @@ impl<U: Unit> Block<'_, U> {
         panel: &[[Register; ACROSS]],
         source: &Source<'_, T>,
     ) {
-        let start = self.along.start / U::DEPTH;
-        let x = std::array::from_fn(|r| &self.x[(row + r) * self.per_row + start..][..panel.len()]);
+        let x = std::array::from_fn(|r| self.x.row(row + r, panel.len()));
         let first = self.task.first;
         let columns = first..(first + WIDTH).min(self.y.width);
         for r in 0..R {

@@ -76,14 +76,14 @@ fn fast(
 }
 
 /// A tensor's memory, held as long as it is read.
-struct Shown<'a> {
+pub(super) struct Shown<'a> {
     memory: Box<dyn Deref<Target = Storage> + 'a>,
     /// Values, where they are adjacent.
     values: Option<(usize, usize)>,
 }
 
 impl<'a> Shown<'a> {
-    fn of(tensor: &'a Tensor) -> Self {
+    pub(super) fn of(tensor: &'a Tensor) -> Self {
         let (memory, layout) = tensor.storage_and_layout();
         Self {
             memory: Box::new(memory),
@@ -99,25 +99,26 @@ impl<'a> Shown<'a> {
         Some(&cpu.as_slice::<T>().ok()?[start..end])
     }
 
-    fn f32(&self) -> Option<&[f32]> {
+    pub(super) fn f32(&self) -> Option<&[f32]> {
         self.slice()
     }
 }
 
-enum ShownWeight<'a> {
+/// The same of a weight.
+pub(super) enum ShownWeight<'a> {
     Float(Shown<'a>),
     Int8(&'a Int8Matrix),
 }
 
 impl<'a> ShownWeight<'a> {
-    fn of(weight: &'a Weight) -> Self {
+    pub(super) fn of(weight: &'a Weight) -> Self {
         match weight {
             Weight::Float(tensor) => Self::Float(Shown::of(tensor)),
             Weight::Int8(matrix) => Self::Int8(matrix),
         }
     }
 
-    fn matrix(&self) -> Option<Matrix<'_>> {
+    pub(super) fn matrix(&self) -> Option<Matrix<'_>> {
         match self {
             Self::Int8(matrix) => Some(matrix.view()),
             Self::Float(shown) => match shown.f32() {

@@ -5,6 +5,7 @@
 
 mod attention;
 mod geglu;
+mod head;
 mod linear;
 mod mlp;
 mod norm;
@@ -13,6 +14,7 @@ mod softcap;
 
 pub use attention::{AttentionShape, attention, attention_backward};
 pub use geglu::{geglu, geglu_backward, gelu_share};
+pub use head::token_losses;
 pub use linear::{
     bias_gradient, embedding, linear, linear_backward, linears, weight_backward, weight_gradient,
 };

@@ -58,7 +58,12 @@ pub(super) fn activations<const X: usize>(x: &[f32], width: usize) -> Vec<Step> 
     steps
         .par_chunks_mut(per_block)
         .zip(x.par_chunks(BLOCK * width))
-        .for_each(|(steps, rows)| vectorised(|| block_of_tokens::<X>(steps, rows, width)));
+        .for_each(|(steps, rows)| {
+            vectorised(
+                #[inline(always)]
+                || block_of_tokens::<X>(steps, rows, width),
+            )
+        });
     steps
 }
 
@@ -103,10 +108,16 @@ pub(super) fn weights<U: Tiles, T: Stored, const W: usize>(
                 let to = &mut step.0[tile];
                 match source.side {
                     Side::Rows => {
-                        let lines = vectorised(|| rows(source, first, along, index));
+                        let lines = vectorised(
+                            #[inline(always)]
+                            || rows(source, first, along, index),
+                        );
                         unit.turn(&lines, to);
                     }
-                    Side::Columns => vectorised(|| columns(source, (first, along), index, to)),
+                    Side::Columns => vectorised(
+                        #[inline(always)]
+                        || columns(source, (first, along), index, to),
+                    ),
                 }
             }
         }
