@@ -202,7 +202,7 @@ fn main() {
         .filter(|word| word != "--bench")
         .collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["worker", setting] => worker(setting),
+        ["worker", setting] => rayon::scope(|_| worker(setting)),
         ["peaks"] => {
             let flops = kernels::peak::gigaflops().unwrap_or(f64::NAN);
             println!("{flops} {}", kernels::peak::gigabytes());

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Flags of every program: `#[command(flatten)] common: cli::Common`, then `args.common.start()?` first in `run`.
 ///
@@ -36,17 +37,45 @@ impl Common {
     /// size is an error.
     pub fn start(&self) -> anyhow::Result<()> {
         crate::output::set_quiet(self.quiet);
-        let Some(wanted) = self.threads else {
+        let own = IS_PROGRAM.load(Ordering::Relaxed);
+        if self.threads.is_none() && !own {
             return Ok(());
+        }
+        // Zero: as many as rayon takes by itself.
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let wanted = self.threads.unwrap_or(0);
+        // One thread alone would wait for itself where another than the program's own asks it for work.
+        let one = wanted == 1 || wanted == 0 && !several_by_default();
+        let built = if own && !one {
+            pool(wanted).use_current_thread().build_global()
+        } else {
+            pool(wanted).build_global()
         };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(wanted);
-        if let Err(cause) = pool.build_global() {
+        if let Err(cause) = built {
             anyhow::ensure!(
-                rayon::current_num_threads() == wanted,
+                wanted == 0 || rayon::current_num_threads() == wanted,
                 "cannot use {wanted} threads: {cause}"
             );
         }
         Ok(())
+    }
+}
+
+/// Whether this process is one of the programs: its first thread then takes part in the work. Handing every product over to
+/// other threads would cost two changes of threads each time.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Says that the calling thread is a program's own.
+pub(crate) fn this_is_the_program() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
+/// Whether rayon takes several threads by itself.
+fn several_by_default() -> bool {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    match asked.and_then(|n| n.parse::<usize>().ok()) {
+        Some(n) if n > 0 => n > 1,
+        _ => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
     }
 }
 

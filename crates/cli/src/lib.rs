@@ -70,6 +70,7 @@ impl std::error::Error for Usage {}
 /// Parses the arguments, installs the signal handlers, runs the program, and turns what it returns into an exit code.
 pub fn main<A: Parser>(run: fn(&A) -> anyhow::Result<()>) -> ExitCode {
     memory::keep_pages();
+    args::this_is_the_program();
     if let Some(kind) = help::requested(std::env::args_os()) {
         return outcome::<A>(help::generate::<A>(&kind));
     }

@@ -185,9 +185,11 @@ fn begin(args: &Args, opened: &Opened) -> Result<(Provenance, Option<Model>)> {
         return Ok((provenance(args, opened)?, None));
     }
     thread::scope(|scope| {
-        let loading = scope.spawn(|| load(args));
-        let provenance = provenance(args, opened);
-        let model = loading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let digesting = scope.spawn(|| provenance(args, opened));
+        let model = load(args);
+        let provenance = digesting
+            .join()
+            .unwrap_or_else(|panic| resume_unwind(panic));
         Ok((provenance?, Some(model?)))
     })
 }

@@ -247,8 +247,30 @@ impl<'a> Stored<'a> {
             let tensor = self.mapped.load(&stored, device)?;
             tensor.to_dtype(kept)
         });
+        give_back(view.data());
         tensor.map_err(|e| refuse(format!("cannot be read: {e}")))
     }
+}
+
+/// Takes a mapped part of a file out of this process's memory: it has been copied, and would count twice.
+#[cfg_attr(
+    target_os = "linux",
+    expect(unsafe_code, reason = "advice about pages, by their addresses")
+)]
+fn give_back(mapped: &[u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::mm::{Advice, madvise};
+        let page = rustix::param::page_size();
+        let start = mapped.as_ptr().align_offset(page).min(mapped.len());
+        let whole = (mapped.len() - start) / page * page;
+        let at = mapped[start..].as_ptr().cast_mut().cast();
+        // SAFETY: whole pages of a map of a file that nobody writes: read again, they come from the file again.
+        // Advice that is not taken changes nothing.
+        let _ = unsafe { madvise(at, whole, Advice::LinuxDontNeed) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = mapped;
 }
 
 /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.

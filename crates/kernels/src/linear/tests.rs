@@ -256,23 +256,17 @@ fn integers_are_within_half_a_step() {
 #[test]
 #[ignore = "a measurement: cargo test --release -p kernels --lib twin -- --ignored --nocapture"]
 fn speed_of_the_twin() {
-    let (x, w) = (values(128 * 896, 1), values(4864 * 896, 2));
-    for _ in 0..5 {
+    let w = values(4864 * 896, 2);
+    let milliseconds = |product: &dyn Fn() -> Vec<f32>| {
         let start = std::time::Instant::now();
-        std::hint::black_box(by_twin(&x, (896, 4864), Matrix::F32(&w), Side::Rows));
-        let twin = start.elapsed().as_secs_f64();
-        let start = std::time::Instant::now();
-        std::hint::black_box(by(
-            Precision::F32,
-            &x,
-            (896, 4864),
-            Matrix::F32(&w),
-            Side::Rows,
-        ));
-        eprintln!(
-            "twin {:.1} ms, unit {:.1} ms",
-            twin * 1e3,
-            start.elapsed().as_secs_f64() * 1e3
-        );
+        std::hint::black_box(product());
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    for tokens in [1, 1, 128, 128] {
+        let x = values(tokens * 896, 1);
+        let (shape, weight) = ((896, 4864), Matrix::F32(&w));
+        let twin = milliseconds(&|| by_twin(&x, shape, weight, Side::Rows));
+        let unit = milliseconds(&|| by(Precision::F32, &x, shape, weight, Side::Rows));
+        eprintln!("{tokens} tokens: twin {twin:.2} ms, unit {unit:.2} ms");
     }
 }

@@ -117,11 +117,36 @@ impl Unit for Portable {
         rows: [&[T]; LANES],
         _: usize,
     ) -> [[f32; LANES]; R] {
+        Arch::new().dispatch(Direct { x, rows })
+    }
+}
+
+/// Few rows of activations with sixteen of a weight, which are turned sixteen values at a time.
+struct Direct<'a, const R: usize, T> {
+    x: [&'a [Cell]; R],
+    rows: [&'a [T]; LANES],
+}
+
+impl<const R: usize, T: Stored> NullaryFnOnce for Direct<'_, R, T> {
+    type Output = [[f32; LANES]; R];
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
         let mut sums = [[0f32; LANES]; R];
-        for (sums, x) in sums.iter_mut().zip(x) {
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                for (x, value) in x.iter().zip(row) {
-                    *sum = f32::from_bits(*x).mul_add(value.value(), *sum);
+        let rows = self.rows.map(|row| row.as_chunks::<LANES>().0);
+        let x = self.x.map(|x| x.as_chunks::<LANES>().0);
+        for line in 0..x[0].len() {
+            let mut turned = [[0f32; LANES]; LANES];
+            for (r, row) in rows.iter().enumerate() {
+                for (to, value) in turned.iter_mut().zip(&row[line]) {
+                    to[r] = value.value();
+                }
+            }
+            for (sums, x) in sums.iter_mut().zip(&x) {
+                for (x, w) in x[line].iter().zip(&turned) {
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = f32::from_bits(*x).mul_add(*w, *sum);
+                    }
                 }
             }
         }
