@@ -30,7 +30,7 @@ pub fn subtract(y: &mut [f32], x: &[f32]) {
             vectorised(
                 #[inline(always)]
                 || y.iter_mut().zip(x).for_each(|(y, x)| *y -= x),
-            )
+            );
         });
 }
 

@@ -26,7 +26,7 @@ pub fn cross_entropy(
             }
             let target = target as usize;
             vectorised(Row {
-                row,
+                logits: row,
                 target,
                 weight,
             })
@@ -36,7 +36,7 @@ pub fn cross_entropy(
 
 /// One row at work.
 struct Row<'a> {
-    row: &'a mut [f32],
+    logits: &'a mut [f32],
     target: usize,
     weight: f32,
 }
@@ -46,10 +46,10 @@ impl Body for Row<'_> {
 
     #[inline(always)]
     fn call(self) -> f64 {
-        let largest = largest(self.row);
-        let wanted = self.row[self.target];
+        let largest = largest(self.logits);
+        let wanted = self.logits[self.target];
         let mut lanes = [0f32; 32];
-        for values in self.row.chunks_mut(32) {
+        for values in self.logits.chunks_mut(32) {
             for (x, lane) in values.iter_mut().zip(&mut lanes) {
                 *x = exp(*x - largest);
                 *lane += *x;
@@ -57,10 +57,10 @@ impl Body for Row<'_> {
         }
         let sum: f32 = lanes.iter().sum();
         let scale = self.weight / sum;
-        for d in self.row.iter_mut() {
+        for d in self.logits.iter_mut() {
             *d *= scale;
         }
-        self.row[self.target] -= self.weight;
+        self.logits[self.target] -= self.weight;
         f64::from(sum.ln() + largest - wanted)
     }
 }

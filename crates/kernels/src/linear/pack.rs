@@ -109,12 +109,11 @@ impl<'a, T: Stored> Source<'a, T> {
                 let values = &self.values[row * self.outputs..][..self.outputs];
                 let scale = self.scales.map_or(1.0, |scales| scales[row]);
                 let part = &values[first..(first + WIDTH).min(self.outputs)];
-                *own = match part.as_array() {
-                    Some(part) => (part, scale),
-                    None => {
-                        edge[..part.len()].copy_from_slice(part);
-                        (edge, scale)
-                    }
+                *own = if let Some(part) = part.as_array() {
+                    (part, scale)
+                } else {
+                    edge[..part.len()].copy_from_slice(part);
+                    (edge, scale)
                 };
             }
             unit.across(&rows[..U::DEPTH], to);

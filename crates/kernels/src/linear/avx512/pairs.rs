@@ -90,7 +90,10 @@ impl Lanes for Bf16Pairs {
     #[inline(always)]
     unsafe fn multiply_add(sum: __m512, x: __m512i, w: __m512i) -> __m512 {
         // SAFETY: as the caller promises; both types are 512 bits of anything.
-        unsafe { _mm512_dpbf16_ps(sum, transmute(x), transmute(w)) }
+        unsafe {
+            let pairs = |cells| transmute::<__m512i, __m512bh>(cells);
+            _mm512_dpbf16_ps(sum, pairs(x), pairs(w))
+        }
     }
 }
 

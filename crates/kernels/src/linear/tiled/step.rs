@@ -62,7 +62,7 @@ pub(super) fn activations<const X: usize>(x: &[f32], width: usize) -> Vec<Step> 
             vectorised(
                 #[inline(always)]
                 || block_of_tokens::<X>(steps, rows, width),
-            )
+            );
         });
     steps
 }
