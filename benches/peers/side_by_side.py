@@ -72,11 +72,10 @@ def main():
     kinds = [w for w in args.only.split(",") if w]
     for work in [w for w in WORK if not kinds or w in kinds or w.split()[0] in kinds]:
         times = {worker.label: [] for worker in workers}
-        for turn in range(args.rounds + 1):
+        for _ in range(args.rounds):
             for worker in workers:
-                seconds = worker.ask(work)
-                if turn:  # the first round warms up
-                    times[worker.label].append(seconds)
+                worker.ask(work)  # a turn begins unmeasured: while the others had theirs, caches and free pages were lost
+                times[worker.label].append(worker.ask(work))
                 time.sleep(0.05)
         report(work, {label: statistics.median(t) for label, t in times.items()}, workers, (flops, bandwidth))
     for worker in workers:

@@ -4,8 +4,8 @@ pub use pulp::NullaryFnOnce as Body;
 
 /// Runs `body` compiled for the best vector instructions of this machine.
 ///
-/// Everything inside must be inlined for that to have an effect. A short closure is; a long one must be a type that
-/// implements [`Body`] with `#[inline(always)]` on its `call`.
+/// Everything inside must be inlined for that to have an effect: a closure says `#[inline(always)]` before its bars, a
+/// longer body is a type that implements [`Body`] with that on its `call`.
 #[inline(always)]
 pub fn vectorised<B: Body>(body: B) -> B::Output {
     pulp::Arch::new().dispatch(body)

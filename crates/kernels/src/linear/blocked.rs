@@ -11,33 +11,34 @@ use super::{Layer, Matrix, Outputs};
 use rayon::prelude::*;
 use std::cell::Cell as Place;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 /// Rows that a task takes at least where rows are split among tasks: packing is then a small part of its work.
 const SHARE: usize = 16 * ROWS;
 /// Registers that a thread keeps between calls at most, 16 MiB.
 const KEPT: usize = 1 << 18;
 
+/// Registers of any content, which a thread takes, fills and puts back.
+type Room = LocalKey<Place<Vec<Register>>>;
+
 thread_local! {
-    /// Room for activations and panels: taken, filled, and put back.
-    static ROOM: Place<[Vec<Register>; 2]> = const { Place::new([Vec::new(), Vec::new()]) };
+    static ACTIVATIONS: Place<Vec<Register>> = const { Place::new(Vec::new()) };
+    static PANEL: Place<Vec<Register>> = const { Place::new(Vec::new()) };
 }
 
-/// Room of `count` registers of any content: the thread's own, where it has some left.
-fn room(which: usize, count: usize) -> Vec<Register> {
-    let mut all = ROOM.take();
-    let mut own = std::mem::take(&mut all[which]);
-    ROOM.set(all);
+/// `count` registers at least, those that the thread kept where there are enough. Until they are put back, whatever else
+/// the thread does meanwhile finds none.
+fn taken(room: &'static Room, count: usize) -> Vec<Register> {
+    let mut own = room.take();
     if own.len() < count {
         own.resize(count, Register::ZERO);
     }
     own
 }
 
-fn put_back(which: usize, own: Vec<Register>) {
+fn put_back(room: &'static Room, own: Vec<Register>) {
     if own.len() <= KEPT {
-        let mut all = ROOM.take();
-        all[which] = own;
-        ROOM.set(all);
+        room.set(own);
     }
 }
 
@@ -73,7 +74,7 @@ pub(super) fn run<U: Unit>(
             block.run(layers[task.layer].weight, side);
         });
     }
-    put_back(0, own);
+    put_back(&ACTIVATIONS, own);
 }
 
 /// One chunk of the rows of activations, as cells.
@@ -102,7 +103,7 @@ impl<'a> Activations<'a> {
         let stride = along.len().div_ceil(U::DEPTH);
         let count = x.len() / width * stride;
         if own.is_empty() {
-            *own = room(0, count.div_ceil(LANES));
+            *own = taken(&ACTIVATIONS, count.div_ceil(LANES));
         }
         let cells = &mut bytemuck::cast_slice_mut(own)[..count];
         let rows = cells.par_chunks_mut(stride).zip(x.par_chunks(width));
@@ -189,7 +190,7 @@ impl<U: Unit> Block<'_, U> {
         let (first, tokens) = (self.task.first, &self.task.tokens);
         let cells = self.along.len().div_ceil(U::DEPTH);
         let size = cells.next_multiple_of(LANES) * ACROSS;
-        let mut registers = room(1, size);
+        let mut registers = taken(&PANEL, size);
         let panel = registers[..size].as_chunks_mut().0;
         source.pack(self.unit, first, &self.along, panel);
         let panel = &panel[..cells];
@@ -205,7 +206,7 @@ impl<U: Unit> Block<'_, U> {
                 _ => self.tile::<ROWS, T>(row, panel, source),
             }
         }
-        put_back(1, registers);
+        put_back(&PANEL, registers);
     }
 
     /// A row of the task's part of the result.
