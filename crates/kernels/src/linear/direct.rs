@@ -93,7 +93,7 @@ impl<U: Unit> Rows<'_, U> {
             let line = along.start / U::DEPTH..along.end.div_ceil(U::DEPTH);
             let x: [&[Cell]; R] = std::array::from_fn(|r| &self.x[r][line.clone()]);
             let rows = source.rows(first, &along);
-            let part = self.unit.direct(x, rows, LANES * self.width);
+            let part = self.unit.direct(x, rows, next(source, first, &along));
             if along.start == 0 {
                 sums = part;
             } else {
@@ -108,6 +108,13 @@ impl<U: Unit> Rows<'_, U> {
             finish(y, &columns, source.scales, self.layer.bias);
         }
     }
+}
+
+/// What follows a group of rows in memory: the share that is asked for while a chunk of the group is read.
+fn next<'a, T: Stored>(source: &Source<'a, T>, first: usize, along: &Range<usize>) -> &'a [T] {
+    let values = &source.values[((first + LANES) * source.width).min(source.values.len())..];
+    let share = |at: usize| (at * LANES).min(values.len());
+    &values[share(along.start)..share(along.end)]
 }
 
 fn add<const R: usize>(sums: &mut [[f32; LANES]; R], part: &[[f32; LANES]; R]) {

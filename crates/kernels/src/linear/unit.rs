@@ -60,12 +60,12 @@ pub(crate) trait Unit: Copy + Send + Sync {
 
     /// The same sums, straight from sixteen rows of a weight in whole lines.
     ///
-    /// What lies `ahead` values behind every row is read next.
+    /// `next` is what will be read next, as long as the rows together.
     fn direct<const R: usize, T: Stored>(
         self,
         x: [&[Cell]; R],
         rows: [&[T]; LANES],
-        ahead: usize,
+        next: &[T],
     ) -> [[f32; LANES]; R];
 
     /// Asks memory for values that will be read next.
@@ -115,7 +115,7 @@ impl Unit for Portable {
         self,
         x: [&[Cell]; R],
         rows: [&[T]; LANES],
-        _: usize,
+        _: &[T],
     ) -> [[f32; LANES]; R] {
         Arch::new().dispatch(Direct { x, rows })
     }

@@ -140,12 +140,12 @@ impl Unit for Bf16Pairs {
         self,
         x: [&[Cell]; R],
         rows: [&[T]; LANES],
-        ahead: usize,
+        next: &[T],
     ) -> [[f32; LANES]; R] {
         let lines = super::check_direct(&x, &rows, Self::LINE);
         let (x, rows) = (x.map(<[Cell]>::as_ptr), rows.map(<[T]>::as_ptr));
         // SAFETY: the machine has the instructions since `self` exists; lengths were just asserted.
-        unsafe { direct(x, rows, ahead, lines) }
+        unsafe { direct(x, rows, next, lines) }
     }
 
     #[inline(always)]
@@ -214,9 +214,9 @@ unsafe fn segment<const R: usize>(
 unsafe fn direct<const R: usize, T: Stored>(
     x: [*const Cell; R],
     rows: [*const T; LANES],
-    ahead: usize,
+    next: &[T],
     lines: usize,
 ) -> [[f32; LANES]; R] {
     // SAFETY: as the caller promises.
-    unsafe { super::direct::<Bf16Pairs, R, T>(x, rows, ahead, lines) }
+    unsafe { super::direct::<Bf16Pairs, R, T>(x, rows, next, lines) }
 }
