@@ -11,7 +11,6 @@
     reason = "a benchmark stops where something is missing"
 )]
 
-use cli as _; // The programs' allocator.
 use model::loss::Scored;
 use model::{Batch, Config, DType, Device, Loading, Model, Precision, Storage};
 use std::io::BufRead;
@@ -197,6 +196,7 @@ fn errors() {
 }
 
 fn main() {
+    cli::memory::keep_pages();
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| word != "--bench")

@@ -28,6 +28,7 @@
 //! - [`output`] — [`say`], [`data`]
 //! - [`progress`] — [`Progress`]
 //! - [`settings`] — the environment and the file behind the flags; `--print-config`
+//! - [`memory`] — the allocator
 //! - [`help`] — [`manual`](manual()), man page, completions; what `tool --generate KIND` prints
 //!
 //! Exit codes: 0 complete, 1 could not finish, 2 wrong arguments ([`Usage`]), 3 stopped early and resumable ([`Stopped`]).
@@ -36,6 +37,7 @@
 pub mod args;
 pub mod compute;
 pub mod help;
+pub mod memory;
 pub mod output;
 pub mod progress;
 pub mod settings;
@@ -54,10 +56,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// Every program's allocator: activations come and go by the megabyte, and the system's gives their pages back each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Arguments that parse but contradict each other: return it from `run` for exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage(pub String);
@@ -72,6 +70,7 @@ impl std::error::Error for Usage {}
 
 /// Parses the arguments, installs the signal handlers, runs the program, and turns what it returns into an exit code.
 pub fn main<A: Parser>(run: fn(&A) -> anyhow::Result<()>) -> ExitCode {
+    memory::keep_pages();
     args::this_is_the_program();
     if let Some(kind) = help::requested(std::env::args_os()) {
         return outcome::<A>(help::generate::<A>(&kind));

@@ -1,6 +1,7 @@
-//! Sums of activations.
+//! Sums of activations, and their shorter form.
 
 use crate::vector::{dot, vectorised};
+use half::bf16;
 use rayon::prelude::*;
 
 /// Values handled by one task.
@@ -127,6 +128,40 @@ pub fn sum_rows(sums: &mut [f32], x: &[f32]) {
     );
 }
 
+/// y ← x to the nearest `bf16`, ties to even.
+pub fn rounded(y: &mut [bf16], x: &[f32]) {
+    let tasks = y.par_chunks_mut(VALUES).zip(x.par_chunks(VALUES));
+    tasks.for_each(|(y, x)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.iter_mut().zip(x) {
+                    let bits = x.to_bits();
+                    let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+                    // Of a value that is no number, what is cut off may be all that says so.
+                    let none = bits >> 16 | 0x40;
+                    *y = bf16::from_bits(if x.is_nan() { none } else { nearest } as u16);
+                }
+            },
+        );
+    });
+}
+
+/// y ← x, exactly.
+pub fn widened(y: &mut [f32], x: &[bf16]) {
+    let tasks = y.par_chunks_mut(VALUES).zip(x.par_chunks(VALUES));
+    tasks.for_each(|(y, x)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = f32::from_bits(u32::from(x.to_bits()) << 16);
+                }
+            },
+        );
+    });
+}
+
 /// Σ x², in f64 and in order of 1,024 values.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     x.chunks(1024)
@@ -153,6 +188,26 @@ mod tests {
         sum_rows(&mut sums, &y);
         assert_eq!(sums, [26.0, 48.0]);
         assert_eq!(sum_of_squares(&y), 144.0 + 529.0 + 196.0 + 625.0);
+    }
+
+    #[test]
+    fn rounding_is_that_of_half() {
+        let bits = (0..1 << 16).map(|i: u32| i.wrapping_mul(2_654_435_761));
+        let special = [
+            f32::NAN,
+            f32::from_bits(0x7F80_0001),
+            f32::INFINITY,
+            f32::MAX,
+            -0.0,
+        ];
+        let x: Vec<f32> = bits.map(f32::from_bits).chain(special).collect();
+        let (mut short, mut long) = (vec![bf16::ZERO; x.len()], vec![0.0; x.len()]);
+        rounded(&mut short, &x);
+        widened(&mut long, &short);
+        for ((x, short), long) in x.iter().zip(&short).zip(&long) {
+            assert_eq!(short.to_bits(), bf16::from_f32(*x).to_bits(), "{x}");
+            assert_eq!(long.to_bits(), short.to_f32().to_bits(), "{x}");
+        }
     }
 
     #[test]

@@ -87,23 +87,6 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |largest, value| larger(*value, largest))
 }
 
-/// Turns a row of scores into probabilities, in place.
-#[inline(always)]
-pub(crate) fn softmax(row: &mut [f32]) {
-    let largest = largest(row);
-    let mut lanes = [0f32; LANES];
-    for chunk in row.chunks_mut(LANES) {
-        for (value, lane) in chunk.iter_mut().zip(&mut lanes) {
-            *value = exp(*value - largest);
-            *lane += *value;
-        }
-    }
-    let scale = 1.0 / lanes.iter().sum::<f32>();
-    for value in row {
-        *value *= scale;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,13 +101,6 @@ mod tests {
                 "exp({x}) = {ours}, not {exact}"
             );
         }
-    }
-
-    #[test]
-    fn softmax_of_equal_scores_is_uniform() {
-        let mut row = vec![3.0; 37];
-        softmax(&mut row);
-        assert!(row.iter().all(|p| (p - 1.0 / 37.0).abs() < 1e-8));
     }
 
     #[test]

@@ -127,13 +127,15 @@ impl Model {
         let d_out = added_backward(added, norms.mlp_after, trace, d_resid, gradients)?;
         let d_hidden = layer.down.backward(&d_out)?;
         let activation = self.config.form.activation;
+        let gate = ops::widened(&kept.gate, self.dtype)?;
+        let up = ops::widened(&kept.up, self.dtype)?;
         let (d_gate, d_up) = trace
             .rules
-            .gated_backward(activation, &d_hidden, &kept.gate, &kept.up)?;
+            .gated_backward(activation, &d_hidden, &gate, &up)?;
         let read = (&kept.resid_mid, kept.mlp_scale.as_ref());
         if gradients.wanted() {
             let x = normed_again(layer.mlp_norm.as_ref(), read)?;
-            let hidden = self.gated(&kept.gate, &kept.up)?;
+            let hidden = self.gated(&gate, &up)?;
             gradients.linear(&name("mlp.down_proj"), &layer.down, &hidden, &d_out)?;
             gradients.linear(&name("mlp.gate_proj"), &layer.gate, &x, &d_gate)?;
             gradients.linear(&name("mlp.up_proj"), &layer.up, &x, &d_up)?;
@@ -167,12 +169,15 @@ impl Model {
         let own = Rows::of(&trace.batch, 0).behind(d_resid, tail)?;
         let d_out = added_backward(added, norms.attention_after, trace, &own, gradients)?;
         let dz = layer.o.backward(&d_out)?;
-        gradients.linear(&name("o_proj"), &layer.o, &kept.z, &d_out)?;
+        let wide = |x: &Tensor| ops::widened(x, self.dtype);
+        if gradients.wanted() {
+            gradients.linear(&name("o_proj"), &layer.o, &wide(&kept.z)?, &d_out)?;
+        }
         let shape = self.attention_shape(index, trace.offset + tail, &trace.batch.starts);
         let by_head = taps.wants_heads();
         let keys = by_head.unwrap_or(KeyGradients::Summed);
-        let (mut dq, dk, dv) =
-            ops::attention_backward(&dz, (&kept.q, &kept.k, &kept.v), shape, keys)?;
+        let read = (&wide(&kept.q)?, &wide(&kept.k)?, &wide(&kept.v)?);
+        let (mut dq, dk, dv) = ops::attention_backward(&dz, read, shape, keys)?;
         let own = |x: Tensor| x.narrow(1, trace.offset, trace.batch.seq)?.contiguous();
         let (mut dk, dv) = (own(dk)?, own(dv)?);
         if trace.rules.attention_constant {

@@ -2,7 +2,7 @@
 
 use crate::rotary::Placed;
 use crate::transformer::Pass;
-use crate::{Batch, Cache, Error, Hook, Model, Result, Rules, Tap};
+use crate::{Batch, Cache, Error, Hook, Model, Result, Rules, Tap, ops};
 use candle_core::Tensor;
 use std::ops::Range;
 
@@ -267,8 +267,24 @@ impl LayerTrace {
     }
 }
 
+impl LayerTrace {
+    /// The same with what the products of the reverse pass read, or are read by, in `bf16`.
+    pub(crate) fn rounded(self) -> Result<Self> {
+        Ok(Self {
+            q: ops::rounded(&self.q)?,
+            k: ops::rounded(&self.k)?,
+            v: ops::rounded(&self.v)?,
+            z: ops::rounded(&self.z)?,
+            gate: ops::rounded(&self.gate)?,
+            up: ops::rounded(&self.up)?,
+            ..self
+        })
+    }
+}
+
 /// One block's share of a [`Trace`]; `tokens = batch * seq`. Of the last block, all but `resid_pre`, its scale, keys and values
-/// are of the positions from the trace's `tail` on.
+/// are of the positions from the trace's `tail` on. Queries, keys, values, `z`, `gate` and `up` are in `bf16` where that is
+/// multiplied ([`Model::keeps_rounded`]).
 #[derive(Debug)]
 pub(crate) struct LayerTrace {
     /// Residual before the block, `[tokens, d_model]`.

@@ -4,11 +4,14 @@
 
 mod common;
 
-use candle_core::{DType, Tensor};
-use common::{ARCHITECTURES, load, rows, tensors, values, worst};
+use candle_core::{DType, Device, Tensor};
+use common::{ARCHITECTURES, directory, load, rows, tensors, values, worst};
 use model::config::Norms;
 use model::loss::Scored;
-use model::{Batch, GradientTap, Gradients, Hook, Model, Recorder, Site, Tap, Target, nll};
+use model::{
+    Batch, GradientTap, Gradients, Hook, Loading, Model, Precision, Recorder, Site, Tap, Target,
+    nll,
+};
 use std::collections::BTreeMap;
 
 fn batch() -> Batch {
@@ -78,6 +81,37 @@ impl Tap for Nudge {
             activation.dims(),
             activation.device(),
         )?)
+    }
+}
+
+/// ‖a − b‖/‖b‖ of all the tensors together.
+fn distance<'a>(pairs: impl Iterator<Item = (&'a Tensor, &'a Tensor)>) -> f64 {
+    let (mut difference, mut size) = (0.0, 0.0);
+    for (ours, wanted) in pairs {
+        for (a, b) in values(ours).iter().zip(values(wanted)) {
+            difference += (a - b).powi(2);
+            size += b * b;
+        }
+    }
+    (difference / size).sqrt()
+}
+
+#[test]
+fn rounding_moves_the_gradients_a_little() {
+    for name in ARCHITECTURES {
+        let (exact, _, exact_weights) = backward(&load(name, DType::F64));
+        let rounding = Loading {
+            precision: Precision::Bf16,
+            ..Loading::new(DType::F32)
+        };
+        let model = Model::load_with(&directory(name), &Device::Cpu, rounding).unwrap();
+        let (rounded, _, weights) = backward(&model);
+        let by_weights = exact_weights.iter();
+        let by_weights = by_weights.map(|(name, wanted)| (weights.get(name).unwrap(), wanted));
+        let embedding = distance([(&rounded, &exact)].into_iter());
+        for off in [embedding, distance(by_weights)] {
+            assert!(off > 1e-5 && off < 0.07, "{name}: {off}");
+        }
     }
 }
 

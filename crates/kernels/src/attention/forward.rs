@@ -3,8 +3,7 @@
 //! Rows are queries of all heads that share keys. A few of them at a time are multiplied with panels of keys, sixteen keys
 //! a register, then their weights with panels of values; every sum runs over one value, or one key, after another.
 
-use super::{Attention, BLOCK};
-use crate::linear::pack::turned;
+use super::{Attention, BLOCK, panels};
 use crate::linear::unit::{ACROSS, LANES, Portable, ROWS, Register, Sums, Unit, WIDTH};
 use crate::vector::{exp, largest};
 use pulp::{Arch, NullaryFnOnce};
@@ -118,8 +117,9 @@ impl<U: Unit> Row<'_, U> {
             return;
         }
         let seen = self.seen(seeing);
-        self.pack_keys(kv_head, &seen, &mut room.keys);
-        self.pack_values(kv_head, &seen, &mut room.values);
+        let of = |from| move |key| self.head(from, key, kv_head);
+        panels::turned(self.unit, (of(self.k), d_head), &seen, &mut room.keys);
+        panels::upright((of(self.v), d_head), &seen, &mut room.values);
         for tile in seeing.chunks(ROWS) {
             let (seen, place) = (&seen, &mut place);
             match tile.len() {
@@ -151,32 +151,6 @@ impl<U: Unit> Row<'_, U> {
         });
         let base = self.shape.starts[self.index];
         base + (first - base) / WIDTH * WIDTH..end
-    }
-
-    fn pack_keys(&self, kv_head: usize, keys: &Range<usize>, to: &mut Vec<Register>) {
-        let depth = self.shape.d_head.next_multiple_of(LANES);
-        to.resize(keys.len().div_ceil(WIDTH) * depth * ACROSS, Register::ZERO);
-        let panels = to.chunks_exact_mut(depth * ACROSS);
-        for (first, panel) in keys.clone().step_by(WIDTH).zip(panels) {
-            for v in 0..ACROSS {
-                let key = |j: usize| (first + v * LANES + j).min(keys.end - 1);
-                let rows = std::array::from_fn(|j| self.head(self.k, key(j), kv_head));
-                turned(self.unit, rows, &mut panel[v..], ACROSS);
-            }
-        }
-    }
-
-    fn pack_values(&self, kv_head: usize, keys: &Range<usize>, to: &mut Vec<Register>) {
-        let d_head = self.shape.d_head;
-        to.resize(d_head.div_ceil(WIDTH) * keys.len() * ACROSS, Register::ZERO);
-        let panels = to.chunks_exact_mut(keys.len() * ACROSS);
-        for (first, panel) in (0..d_head).step_by(WIDTH).zip(panels) {
-            let cells: &mut [u32] = bytemuck::cast_slice_mut(panel);
-            for (key, to) in keys.clone().zip(cells.chunks_exact_mut(WIDTH)) {
-                let values = &self.head(self.v, key, kv_head)[first..(first + WIDTH).min(d_head)];
-                to[..values.len()].copy_from_slice(bytemuck::cast_slice(values));
-            }
-        }
     }
 
     /// A few queries over the keys that any of them sees.
@@ -228,7 +202,7 @@ impl<U: Unit> Row<'_, U> {
         for scores in &mut room.scores[..R] {
             scores.resize(panels * WIDTH, 0.0);
         }
-        let registers = d_head.next_multiple_of(LANES) * ACROSS;
+        let registers = panels::depth(d_head);
         let before = (keys.start - packed.start) / WIDTH;
         let all = room.keys.chunks_exact(registers).skip(before).take(panels);
         for (index, panel) in all.enumerate() {

@@ -1,7 +1,8 @@
 //! Any number of rows of activations.
 //!
-//! All tasks take one chunk of the contraction after another. Of each, a task packs its [`WIDTH`] columns once and
-//! multiplies its rows of activations with them, a few at a time; a weight is read from memory once for many rows.
+//! A task has [`WIDTH`] columns of the result. It takes one chunk of the contraction after another, packs that part of the
+//! weight and multiplies its rows of activations with it, a few at a time; a weight is read from memory once for many rows,
+//! and the sums stay near the task's processor.
 
 use super::pack::{Side, Source, chunks};
 use super::shared::{Shared, finish};
@@ -59,62 +60,52 @@ pub(super) fn run<U: Unit>(
         .map(|(y, width)| Shared::new(y, *width))
         .collect();
     let mut own = Vec::new();
-    for along in chunks::<U>(width) {
-        let x = Activations::of(unit, (x, width), &along, &mut own);
-        tasks.par_iter().for_each(|task| {
-            let block = Block {
-                unit,
-                x,
-                width,
-                along: along.clone(),
-                y: shared[task.layer],
-                bias: layers[task.layer].bias,
-                task,
-            };
-            block.run(layers[task.layer].weight, side);
-        });
-    }
+    let x = Activations::of(unit, (x, width), &mut own);
+    tasks.par_iter().for_each(|task| {
+        let block = Block {
+            unit,
+            x,
+            width,
+            y: shared[task.layer],
+            bias: layers[task.layer].bias,
+            task,
+        };
+        block.run(layers[task.layer].weight, side);
+    });
     put_back(&ACTIVATIONS, own);
 }
 
-/// One chunk of the rows of activations, as cells.
+/// Rows of activations, as cells.
 #[derive(Debug, Clone, Copy)]
 struct Activations<'a> {
     cells: &'a [Cell],
-    /// Cells from one row to the next.
+    /// Cells of a row.
     stride: usize,
 }
 
 impl<'a> Activations<'a> {
     /// Where a value is a cell, they stay where they lie; otherwise `own` is filled.
-    fn of<U: Unit>(
-        unit: U,
-        (x, width): (&'a [f32], usize),
-        along: &Range<usize>,
-        own: &'a mut Vec<Register>,
-    ) -> Self {
+    fn of<U: Unit>(unit: U, (x, width): (&'a [f32], usize), own: &'a mut Vec<Register>) -> Self {
         if U::DEPTH == 1 {
-            let cells = &bytemuck::cast_slice(x)[along.start..];
+            let cells = bytemuck::cast_slice(x);
             return Self {
                 cells,
                 stride: width,
             };
         }
-        let stride = along.len().div_ceil(U::DEPTH);
+        let stride = width.div_ceil(U::DEPTH);
         let count = x.len() / width * stride;
-        if own.is_empty() {
-            *own = taken(&ACTIVATIONS, count.div_ceil(LANES));
-        }
+        *own = taken(&ACTIVATIONS, count.div_ceil(LANES));
         let cells = &mut bytemuck::cast_slice_mut(own)[..count];
         let rows = cells.par_chunks_mut(stride).zip(x.par_chunks(width));
         rows.with_min_len(16)
-            .for_each(|(cells, row)| unit.cells(&row[along.clone()], cells));
+            .for_each(|(cells, row)| unit.cells(row, cells));
         Self { cells, stride }
     }
 
-    /// `count` cells of a row.
-    fn row(&self, row: usize, count: usize) -> &'a [Cell] {
-        &self.cells[row * self.stride..][..count]
+    /// `count` cells of a row from one on.
+    fn row(&self, row: usize, first: usize, count: usize) -> &'a [Cell] {
+        &self.cells[row * self.stride + first..][..count]
     }
 }
 
@@ -147,14 +138,12 @@ fn tasks(outputs: &[usize], tokens: usize) -> Vec<Task> {
     outputs.iter().enumerate().flat_map(of_layer).collect()
 }
 
-/// One task at work on one chunk.
+/// One task at work.
 struct Block<'a, U> {
     unit: U,
     x: Activations<'a>,
     /// Length of the contraction.
     width: usize,
-    /// What of it is done now.
-    along: Range<usize>,
     y: Shared<'a>,
     bias: Option<&'a [f32]>,
     task: &'a Task,
@@ -187,26 +176,45 @@ impl<U: Unit> Block<'_, U> {
     }
 
     fn stored<T: Stored>(&self, source: &Source<'_, T>) {
-        let (first, tokens) = (self.task.first, &self.task.tokens);
-        let cells = self.along.len().div_ceil(U::DEPTH);
-        let size = cells.next_multiple_of(LANES) * ACROSS;
-        let mut registers = taken(&PANEL, size);
-        let panel = registers[..size].as_chunks_mut().0;
-        source.pack(self.unit, first, &self.along, panel);
-        let panel = &panel[..cells];
-        let parts = tokens.len().div_ceil(ROWS);
-        for (part, row) in tokens.clone().step_by(ROWS).enumerate() {
-            source.prefetch(self.unit, first + WIDTH, &self.along, (part, parts));
-            match tokens.end - row {
-                1 => self.tile::<1, T>(row, panel, source),
-                2 => self.tile::<2, T>(row, panel, source),
-                3 => self.tile::<3, T>(row, panel, source),
-                4 => self.tile::<4, T>(row, panel, source),
-                5 => self.tile::<5, T>(row, panel, source),
-                _ => self.tile::<ROWS, T>(row, panel, source),
+        let mut registers = Vec::new();
+        for along in chunks::<U>(self.width) {
+            let size = along.len().div_ceil(U::LINE) * LANES * ACROSS;
+            if registers.is_empty() {
+                registers = taken(&PANEL, size);
             }
+            self.chunk(source, &along, registers[..size].as_chunks_mut().0);
         }
         put_back(&PANEL, registers);
+    }
+
+    /// Adds what one chunk of the contraction makes; `panel` is room for it.
+    fn chunk<T: Stored>(
+        &self,
+        source: &Source<'_, T>,
+        along: &Range<usize>,
+        panel: &mut [[Register; ACROSS]],
+    ) {
+        let (first, tokens) = (self.task.first, &self.task.tokens);
+        source.pack(self.unit, first, along, panel);
+        let panel = &panel[..along.len().div_ceil(U::DEPTH)];
+        // What follows: the next chunk of these columns, or the first of the next ones.
+        let (columns, next) = if along.end < self.width {
+            (first, along.end..(along.end + along.len()).min(self.width))
+        } else {
+            (first + WIDTH, 0..along.len())
+        };
+        let parts = tokens.len().div_ceil(ROWS);
+        for (part, row) in tokens.clone().step_by(ROWS).enumerate() {
+            source.prefetch(self.unit, columns, &next, (part, parts));
+            match tokens.end - row {
+                1 => self.tile::<1, T>(row, along, panel, source),
+                2 => self.tile::<2, T>(row, along, panel, source),
+                3 => self.tile::<3, T>(row, along, panel, source),
+                4 => self.tile::<4, T>(row, along, panel, source),
+                5 => self.tile::<5, T>(row, along, panel, source),
+                _ => self.tile::<ROWS, T>(row, along, panel, source),
+            }
+        }
     }
 
     /// A row of the task's part of the result.
@@ -224,10 +232,12 @@ impl<U: Unit> Block<'_, U> {
     fn tile<const R: usize, T: Stored>(
         &self,
         row: usize,
+        along: &Range<usize>,
         panel: &[[Register; ACROSS]],
         source: &Source<'_, T>,
     ) {
-        let x = std::array::from_fn(|r| self.x.row(row + r, panel.len()));
+        let start = along.start / U::DEPTH;
+        let x = std::array::from_fn(|r| self.x.row(row + r, start, panel.len()));
         let first = self.task.first;
         let columns = first..(first + WIDTH).min(self.y.width);
         for r in 0..R {
@@ -237,12 +247,12 @@ impl<U: Unit> Block<'_, U> {
         let sums = self.unit.segment::<R>(x, panel);
         for (r, sums) in sums.iter().enumerate() {
             let y = self.part(row + r, &columns);
-            let fresh = self.along.start == 0;
+            let fresh = along.start == 0;
             match y.as_mut_array::<WIDTH>() {
                 Some(y) => accumulate(y, sums, fresh),
                 None => accumulate(y, sums, fresh),
             }
-            if self.along.end == self.width {
+            if along.end == self.width {
                 let scales = source.scales.filter(|_| source.side == Side::Rows);
                 finish(y, &columns, scales, self.bias);
             }

@@ -1,6 +1,6 @@
 //! Grouped-query softmax attention: causal, sliding-window, left-padded, with or without a cache.
 
-use super::{on_slices, softcap, softcap_backward, tensor};
+use super::{on_slices, softcap, softcap_backward, tensor, zeros};
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_transformers::utils::repeat_kv;
 use kernels::KeyGradients;
@@ -25,7 +25,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape<'_>) 
     let (batch, seq, n_heads, d_head) = q.dims4()?;
     let kernel = kernel_shape(q, k, shape)?;
     let fast = on_slices([q, k, v], |[q, k, v]| {
-        let mut z = vec![0.0; q.len()];
+        let mut z = zeros(q.len());
         kernels::attention(&mut z, q, k, v, kernel);
         z
     });

@@ -2,7 +2,7 @@
 //!
 //! ½(1 + tanh u) = σ(2u), so gelu(x) = x·σ(2u) and gelu′(x) = σ(2u) + x·σ(2u)·(1 − σ(2u))·2u′.
 
-use super::{on_slices, tensor};
+use super::{on_slices, tensor, zeros};
 use candle_core::{Result, Tensor};
 
 /// 2·√(2/π)
@@ -12,7 +12,7 @@ const CUBIC: f64 = 0.044_715;
 /// `gate, up [tokens, d_mlp]` → `[tokens, d_mlp]`.
 pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let fast = on_slices([gate, up], |[gate, up]| {
-        let mut y = vec![0.0; gate.len()];
+        let mut y = zeros(gate.len());
         kernels::activation::geglu(&mut y, gate, up);
         y
     });
@@ -25,7 +25,7 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// Gradients by `gate` and `up` from `dy [tokens, d_mlp]`.
 pub fn geglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
     let fast = on_slices([dy, gate, up], |[dy, gate, up]| {
-        let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        let (mut dgate, mut dup) = (zeros(gate.len()), zeros(gate.len()));
         kernels::activation::geglu_backward(&mut dgate, &mut dup, dy, gate, up);
         (dgate, dup)
     });

@@ -140,7 +140,7 @@ pub fn weight_backward(dy: &Tensor, weight: &Weight, precision: Precision) -> Re
     let d_in = weight.columns();
     let shown = (Shown::of(dy), ShownWeight::of(weight));
     if let (Some(dy_values), Some(matrix)) = (shown.0.f32(), shown.1.matrix()) {
-        let mut dx = vec![0.0; tokens * d_in];
+        let mut dx = zeros(tokens * d_in);
         kernels::linear::linear_backward(&mut dx, dy_values, d_out, matrix, precision);
         return tensor(dx, &[tokens, d_in], dy);
     }
@@ -165,7 +165,7 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     let (tokens, d_out) = dy.dims2()?;
     let d_in = x.dim(1)?;
     let fast = on_slices([dy, x], |[dy, x]| {
-        let mut dw = vec![0.0; d_out * d_in];
+        let mut dw = zeros(d_out * d_in);
         kernels::matmul_tn(&mut dw, dy, x, (d_out, d_in, tokens));
         dw
     });

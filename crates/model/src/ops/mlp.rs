@@ -19,7 +19,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// Gradients by `gate` and `up` from `dy [tokens, d_mlp]`.
 pub fn swiglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Tensor)> {
     let fast = on_slices([dy, gate, up], |[dy, gate, up]| {
-        let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+        let (mut dgate, mut dup) = (zeros(gate.len()), zeros(gate.len()));
         kernels::activation::swiglu_backward(&mut dgate, &mut dup, dy, gate, up);
         (dgate, dup)
     });

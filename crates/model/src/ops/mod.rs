@@ -10,6 +10,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod rounded;
 mod softcap;
 
 pub use attention::{AttentionShape, attention, attention_backward};
@@ -21,13 +22,14 @@ pub use linear::{
 pub use mlp::{swiglu, swiglu_backward};
 pub use norm::{Normed, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_gamma_gradient};
 pub use rope::{Rope, rope};
+pub use rounded::{rounded, widened};
 pub use softcap::{softcap, softcap_backward};
 
 use candle_core::{DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 /// Values from which on room is made by all threads.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 17;
 
 pub use kernels::rope::Turn;
 
@@ -53,7 +55,7 @@ fn on_slices<const N: usize, R>(
 /// Candle's own sum keeps its threads spinning between calls.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let fast = on_slices([a, b], |[a, b]| {
-        let mut sum = a.to_vec();
+        let mut sum = copied(a);
         kernels::elementwise::add(&mut sum, b);
         sum
     });
@@ -66,7 +68,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// a − b, of one shape.
 pub fn subtract(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let fast = on_slices([a, b], |[a, b]| {
-        let mut difference = a.to_vec();
+        let mut difference = copied(a);
         kernels::elementwise::subtract(&mut difference, b);
         difference
     });
@@ -96,7 +98,7 @@ pub fn select_rows(x: &Tensor, numbers: &[u32]) -> Result<Tensor> {
 /// Rows times a factor each: `x [rows, width]`, `scale [rows, 1]`.
 pub fn scale_rows(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
     let fast = on_slices([x, scale], |[x, scale]| {
-        let mut y = x.to_vec();
+        let mut y = copied(x);
         kernels::elementwise::scale_rows(&mut y, scale);
         y
     });
@@ -174,6 +176,15 @@ fn zeros(n: usize) -> Vec<f32> {
     }
     let values = (0..n).into_par_iter().with_min_len(LARGE / 4);
     values.map(|_| 0.0).collect()
+}
+
+/// A copy, made as [`zeros`] are.
+fn copied(x: &[f32]) -> Vec<f32> {
+    if x.len() < LARGE {
+        return x.to_vec();
+    }
+    let values = x.par_iter().with_min_len(LARGE / 4);
+    values.copied().collect()
 }
 
 /// A tensor on the CPU from what a kernel wrote.

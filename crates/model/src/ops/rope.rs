@@ -1,6 +1,6 @@
 //! Rotary position embedding, rotate-half as in Hugging Face.
 
-use super::{Turn, on_slices, tensor};
+use super::{Turn, copied, on_slices, tensor};
 use crate::config::Rotation;
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -56,7 +56,7 @@ pub fn rope(x: &Tensor, positions: &[u32], tables: &Rope, turn: Turn) -> Result<
         return Tensor::cat(&[rope(&turned, positions, tables, turn)?, kept], D::Minus1);
     }
     let fast = on_slices([x, &tables.cos, &tables.sin], |[x, cos, sin]| {
-        let mut y = x.to_vec();
+        let mut y = copied(x);
         kernels::rope::rope(&mut y, positions, (cos, sin), d_head, turn);
         y
     });

@@ -1,12 +1,12 @@
 //! Soft caps: cap·tanh(x/cap).
 
-use super::{on_slices, tensor};
+use super::{copied, on_slices, tensor};
 use candle_core::{Result, Tensor};
 
 /// y = cap·tanh(x/cap), of any shape.
 pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     let fast = on_slices([x], |[x]| {
-        let mut y = x.to_vec();
+        let mut y = copied(x);
         kernels::activation::softcap(&mut y, cap as f32);
         y
     });
@@ -19,7 +19,7 @@ pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
 /// Gradient by x from the gradient by y and y itself: dy·(1 − (y/cap)²).
 pub fn softcap_backward(dy: &Tensor, y: &Tensor, cap: f64) -> Result<Tensor> {
     let fast = on_slices([dy, y], |[dy, y]| {
-        let mut dx = dy.to_vec();
+        let mut dx = copied(dy);
         kernels::activation::softcap_backward(&mut dx, y, cap as f32);
         dx
     });
