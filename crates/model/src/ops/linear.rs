@@ -2,8 +2,7 @@
 
 use super::{on_slices, tensor, zeros};
 use crate::storage::Weight;
-use candle_core::{DType, Device, Result, Storage, Tensor};
-use half::bf16;
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 use kernels::linear::{Layer, Matrix};
 use kernels::{Int8Matrix, Precision};
 use std::ops::Deref;
@@ -91,16 +90,18 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn slice<T: candle_core::WithDType>(&self) -> Option<&[T]> {
-        let Storage::Cpu(cpu) = &**self.memory else {
-            return None;
-        };
+    pub(super) fn f32(&self) -> Option<&[f32]> {
         let (start, end) = self.values?;
-        Some(&cpu.as_slice::<T>().ok()?[start..end])
+        Some(&super::values_of(&self.memory)?[start..end])
     }
 
-    pub(super) fn f32(&self) -> Option<&[f32]> {
-        self.slice()
+    fn matrix(&self) -> Option<Matrix<'_>> {
+        let (start, end) = self.values?;
+        match &**self.memory {
+            Storage::Cpu(CpuStorage::F32(values)) => Some(Matrix::F32(&values[start..end])),
+            Storage::Cpu(CpuStorage::BF16(values)) => Some(Matrix::Bf16(&values[start..end])),
+            _ => None,
+        }
     }
 }
 
@@ -121,10 +122,7 @@ impl<'a> ShownWeight<'a> {
     pub(super) fn matrix(&self) -> Option<Matrix<'_>> {
         match self {
             Self::Int8(matrix) => Some(matrix.view()),
-            Self::Float(shown) => match shown.f32() {
-                Some(values) => Some(Matrix::F32(values)),
-                None => shown.slice::<bf16>().map(Matrix::Bf16),
-            },
+            Self::Float(shown) => shown.matrix(),
         }
     }
 }

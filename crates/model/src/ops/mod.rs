@@ -25,7 +25,7 @@ pub use rope::{Rope, rope};
 pub use rounded::{rounded, widened};
 pub use softcap::{softcap, softcap_backward};
 
-use candle_core::{DType, Result, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 /// Values from which on room is made by all threads.
@@ -41,13 +41,18 @@ fn on_slices<const N: usize, R>(
     let guards = tensors.map(Tensor::storage_and_layout);
     let mut slices: [&[f32]; N] = [&[]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(cpu) = &**storage else {
-            return None;
-        };
         let (start, end) = layout.contiguous_offsets()?;
-        *slice = &cpu.as_slice::<f32>().ok()?[start..end];
+        *slice = &values_of(storage)?[start..end];
     }
     Some(body(slices))
+}
+
+/// Values of a storage in `f32` on the CPU; asked for by type, another would cost an error with its backtrace.
+fn values_of(storage: &Storage) -> Option<&[f32]> {
+    match storage {
+        Storage::Cpu(CpuStorage::F32(values)) => Some(values),
+        _ => None,
+    }
 }
 
 /// a + b, of one shape.
@@ -158,9 +163,8 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
 pub(crate) fn on_values<R>(x: &Tensor, body: impl FnOnce(&[f32]) -> R) -> Result<R> {
     {
         let (storage, layout) = x.storage_and_layout();
-        if let Storage::Cpu(cpu) = &*storage
-            && let Some((start, end)) = layout.contiguous_offsets()
-            && let Ok(values) = cpu.as_slice::<f32>()
+        if let Some((start, end)) = layout.contiguous_offsets()
+            && let Some(values) = values_of(&storage)
         {
             return Ok(body(&values[start..end]));
         }

@@ -1,7 +1,7 @@
 //! Activations that are kept at half their size.
 
 use super::{on_slices, tensor, zeros};
-use candle_core::{DType, Device, Result, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 use half::bf16;
 
 /// `x` of any shape to the nearest `bf16`.
@@ -24,12 +24,13 @@ pub fn widened(x: &Tensor, dtype: DType) -> Result<Tensor> {
     }
     {
         let (storage, layout) = x.storage_and_layout();
-        if let (DType::F32, Storage::Cpu(cpu), Some((start, end))) =
-            (dtype, &*storage, layout.contiguous_offsets())
-            && let Ok(values) = cpu.as_slice::<bf16>()
+        let values = layout.contiguous_offsets();
+        if let (DType::F32, Storage::Cpu(CpuStorage::BF16(all)), Some((start, end))) =
+            (dtype, &*storage, values)
         {
+            let values = &all[start..end];
             let mut y = zeros(end - start);
-            kernels::elementwise::widened(&mut y, &values[start..end]);
+            kernels::elementwise::widened(&mut y, values);
             return tensor(y, x.dims(), x);
         }
     }
