@@ -5,7 +5,7 @@ use cli::{Progress, Stopped};
 use model::{Model, Tokenizer};
 use store::Parts;
 use store::tables::Sample;
-use tasks::Question;
+use tasks::{Item, Question};
 
 use crate::batches::Answerer;
 use crate::harness::ask::{self, Asker, Batch};
@@ -31,7 +31,12 @@ struct Work {
 }
 
 /// The answers to every question of this shard, in the order of the documents.
-pub fn all(args: &Args, opened: &Opened, model: &Model, parts: &Parts) -> Result<Vec<Sample>> {
+pub fn all(
+    args: &Args,
+    (opened, items): (&Opened, &[Item]),
+    model: &Model,
+    parts: &Parts,
+) -> Result<Vec<Sample>> {
     let tokenizer = Tokenizer::load(&args.model.path)?;
     let positions = model::Config::load(&args.model.path)?.max_positions;
     let overrides = args.overrides();
@@ -47,7 +52,7 @@ pub fn all(args: &Args, opened: &Opened, model: &Model, parts: &Parts) -> Result
     let plans: Vec<Plan> = (0..opened.tasks.len())
         .map(|task| Plan::of(&of_task(task)))
         .collect();
-    let work = Work::new(args, opened, &units, writing)?;
+    let work = Work::new(args, items, &units, writing)?;
     let answerer = Answerer {
         label: &args.model.label,
         model,
@@ -69,13 +74,8 @@ pub fn all(args: &Args, opened: &Opened, model: &Model, parts: &Parts) -> Result
 }
 
 impl Work {
-    fn new(args: &Args, opened: &Opened, units: &[Unit], writing: Writing) -> Result<Self> {
+    fn new(args: &Args, items: &[Item], units: &[Unit], writing: Writing) -> Result<Self> {
         let shard = args.shard.unwrap_or_default();
-        let items = if opened.items.is_empty() {
-            Vec::new()
-        } else {
-            questions::read(&opened.items, args.limit)?
-        };
         let items = &items[shard.range(items.len())];
         let questions = questions::prepare(items, args.samples(), writing.tokenizer)?;
         let units = units[shard.range(units.len())].to_vec();

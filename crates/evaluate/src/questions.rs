@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use model::Tokenizer;
 use tasks::{Item, Question, Selection};
 
-/// Reads the items of every file, directory, glob or `-`, the first `limit` of each task.
+/// Reads the items of every file, directory, glob or `-`, the first `limit` of each task; none where nothing is named.
 pub fn read(paths: &[PathBuf], limit: Option<usize>) -> Result<Vec<Item>> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut selection = Selection::new(limit);
     for path in store::expand(paths, "jsonl")? {
         selection.add(store::open_input(&path)?, &path)?;

@@ -23,6 +23,7 @@ use crate::harness::header::{self, Header};
 use crate::harness::open::{self, Opened, Sources};
 use crate::harness::preset::Preset;
 use crate::harness::units::Writing;
+use crate::questions;
 use crate::results::Results;
 
 /// Lets a model answer the questions of task files, and grades the answers
@@ -141,6 +142,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.place()?;
     let opened = open::open(args.sources())?;
     args.check(&opened)?;
+    let items = questions::read(&opened.items, args.limit)?;
     let (provenance, model) = begin(args, &opened)?;
     let parts = Parts::beside(&args.output, &provenance);
     let samples = if let Some(samples) = finished(args, &provenance) {
@@ -152,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
         samples
     } else {
         let model = model.map_or_else(|| load(args), Ok)?;
-        let samples = answers::all(args, &opened, &model, &parts)?;
+        let samples = answers::all(args, (&opened, &items), &model, &parts)?;
         store::write_table(&args.output, &samples, &provenance)?;
         summarize(&samples);
         samples

@@ -81,12 +81,7 @@ pub enum Weight {
 impl Weight {
     /// Rounds a matrix to 8-bit integers.
     pub fn int8(matrix: &Tensor) -> Result<Self> {
-        let columns = matrix.dim(1)?;
-        let values = matrix
-            .to_dtype(DType::F32)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        Ok(Self::Int8(Arc::new(Int8Matrix::new(&values, columns))))
+        Ok(Self::Int8(Arc::new(ops::int8(matrix)?)))
     }
 
     /// Rows, `d_out`.

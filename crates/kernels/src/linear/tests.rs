@@ -250,6 +250,9 @@ fn integers_are_within_half_a_step() {
         }
     }
     assert_eq!(Int8Matrix::new(&[0.0; 4], 4).row(0).sum::<f32>(), 0.0);
+    let short: Vec<bf16> = w.iter().map(|value| bf16::from_f32(*value)).collect();
+    let long: Vec<f32> = short.iter().map(|value| value.to_f32()).collect();
+    assert_eq!(Int8Matrix::of_bf16(&short, 50), Int8Matrix::new(&long, 50));
     assert_eq!((rounded.shape(), rounded.bytes()), ((3, 50), 150 + 12));
 }
 

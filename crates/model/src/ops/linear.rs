@@ -127,6 +127,19 @@ impl<'a> ShownWeight<'a> {
     }
 }
 
+/// A matrix `[d_out, d_in]` rounded to 8-bit integers; from where it lies, if it can.
+pub fn int8(matrix: &Tensor) -> Result<Int8Matrix> {
+    let columns = matrix.dim(1)?;
+    match Shown::of(matrix).matrix() {
+        Some(Matrix::F32(values)) => Ok(Int8Matrix::new(values, columns)),
+        Some(Matrix::Bf16(values)) => Ok(Int8Matrix::of_bf16(values, columns)),
+        _ => {
+            let values = matrix.to_dtype(DType::F32)?.flatten_all()?;
+            Ok(Int8Matrix::new(&values.to_vec1::<f32>()?, columns))
+        }
+    }
+}
+
 /// Gradient by the input: `dy [tokens, d_out]` → `[tokens, d_in]`.
 pub fn linear_backward(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     weight_backward(dy, &Weight::Float(weight.clone()), Precision::F32)

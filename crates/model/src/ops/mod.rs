@@ -17,7 +17,8 @@ pub use attention::{AttentionShape, attention, attention_backward};
 pub use geglu::{geglu, geglu_backward, gelu_share};
 pub use head::token_losses;
 pub use linear::{
-    bias_gradient, embedding, linear, linear_backward, linears, weight_backward, weight_gradient,
+    bias_gradient, embedding, int8, linear, linear_backward, linears, weight_backward,
+    weight_gradient,
 };
 pub use mlp::{swiglu, swiglu_backward};
 pub use norm::{Normed, rms_norm, rms_norm_again, rms_norm_backward, rms_norm_gamma_gradient};
