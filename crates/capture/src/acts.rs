@@ -303,7 +303,7 @@ fn capture_model(
         return Ok(());
     }
     let place = args.place()?;
-    let model = place.load(&source.path, &place.open()?)?;
+    let model = place.load_until(&source.path, &place.open()?, forward::last(hooks))?;
     let rows = |part: usize| writer.part_rows(part).len() as u64;
     let progress = Progress::start(&source.label, ours.clone().map(rows).sum(), "rows");
     let kept = ours.filter(|part| !missing.contains(part));

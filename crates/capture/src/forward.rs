@@ -60,7 +60,7 @@ fn run(model: &Model, hooks: &[Hook], pieces: &[&Piece], pad: u32) -> anyhow::Re
 }
 
 /// The hook the forward pass meets last.
-fn last(hooks: &[Hook]) -> Hook {
+pub fn last(hooks: &[Hook]) -> Hook {
     let order = |hook: &&Hook| (hook.site == Site::Logits, **hook);
     *hooks
         .iter()

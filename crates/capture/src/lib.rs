@@ -1,9 +1,10 @@
 //! `capture`: the same tokens through several models, at any hook.
 //!
 //! Reads: Hugging Face model directories that share a tokenizer; texts (JSON lines), answers (`samples` tables) or token ids.
-//! Writes: an activation store, a directory of parts with a manifest. The models are run one after another, so that only
-//! one is in memory. Parts are fixed by the documents and the settings alone: any layout of jobs gives the same bytes, and
-//! a run that was stopped or killed goes on from its last whole part.
+//! Writes: an activation store, a directory of parts with a manifest. The models are run one after another, so that
+//! only one is in memory, and of that the blocks up to the last hook. Parts are fixed by the documents and the
+//! settings alone: any layout of jobs gives the same bytes, and a run that was stopped or killed goes on from its
+//! last whole part.
 //!
 //! ```text
 //! capture --model base=models/base --model sft=models/sft --model rl=models/grpo \

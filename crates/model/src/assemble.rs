@@ -12,8 +12,10 @@ use candle_core::{DType, Device, Tensor};
 pub(crate) type Source<'a> = dyn FnMut(String, &[usize]) -> Result<Tensor> + 'a;
 
 impl Model {
+    /// A model with its first `n_layers` blocks.
     pub(crate) fn build(
         config: Config,
+        n_layers: usize,
         device: &Device,
         loading: Loading,
         source: &mut Source<'_>,
@@ -23,7 +25,7 @@ impl Model {
             "model.embed_tokens.weight".into(),
             &[config.vocab, config.d_model],
         )?;
-        let layers = (0..config.n_layers)
+        let layers = (0..n_layers)
             .map(|index| Layer::build(&config, index, loading, source))
             .collect::<Result<_>>()?;
         let weight = source("model.norm.weight".into(), &[config.d_model])?;

@@ -50,6 +50,15 @@ impl Hook {
         Self { layer, site }
     }
 
+    /// Blocks of `n_layers` that a pass up to this place runs.
+    pub fn blocks(&self, n_layers: usize) -> usize {
+        match self.site {
+            Site::Embed => 0,
+            Site::Logits => n_layers,
+            _ => self.layer + 1,
+        }
+    }
+
     /// Reads a name: `resid_post.12`, `12` and `0.5` (a fraction of the depth) for the residual after a block,
     /// `blocks.12.hook_resid_post`, `model.layers.12`, `embed`, `logits`.
     ///

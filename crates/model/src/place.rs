@@ -1,6 +1,6 @@
 //! Where and how a model is computed, by the names users type.
 
-use crate::{Error, Loading, Model, Precision, Result, Storage, parse_dtype};
+use crate::{Error, Hook, Loading, Model, Precision, Result, Storage, parse_dtype};
 use candle_core::{DType, Device};
 use std::path::Path;
 
@@ -103,6 +103,14 @@ impl Place {
     /// Those of [`Model::load`].
     pub fn load(&self, directory: &Path, device: &Device) -> Result<Model> {
         Model::load_with(directory, device, self.loading)
+    }
+
+    /// Loads what a pass up to a hook needs of a model directory.
+    ///
+    /// # Errors
+    /// Those of [`Model::load_until`].
+    pub fn load_until(&self, directory: &Path, device: &Device, last: Hook) -> Result<Model> {
+        Model::load_until(directory, device, self.loading, last)
     }
 }
 

@@ -174,6 +174,14 @@ impl Model {
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
         batch.check(self.config.vocab)?;
+        let n_layers = self.config.n_layers;
+        let needed = pass.until.map_or(n_layers, |last| last.blocks(n_layers));
+        if needed > self.layers.len() {
+            return Err(Error::Argument(format!(
+                "a pass through {needed} blocks in a model loaded with {}",
+                self.layers.len()
+            )));
+        }
         tap.begin(batch)?;
         let offset = pass.cache.as_ref().map_or(0, |cache| cache.len);
         let starts = match &pass.cache {

@@ -1,7 +1,7 @@
 //! Hugging Face directories in and out: `config.json` with `model.safetensors`, whole or sharded.
 
 use crate::storage::Weight;
-use crate::{Config, Error, Loading, Model, Result, hub, reading};
+use crate::{Config, Error, Hook, Loading, Model, Result, Site, hub, reading};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -34,13 +34,24 @@ impl Model {
 
     /// [`Self::load`] with weights kept, and multiplied, in another way than activations.
     pub fn load_with(directory: &Path, device: &Device, loading: Loading) -> Result<Self> {
+        Self::load_until(directory, device, loading, Hook::new(Site::Logits, 0))
+    }
+
+    /// [`Self::load_with`] of the blocks that a pass up to `last` runs, and no others: a pass that goes on is refused.
+    pub fn load_until(
+        directory: &Path,
+        device: &Device,
+        loading: Loading,
+        last: Hook,
+    ) -> Result<Self> {
         let directory = &*hub::directory(directory)?;
         let config = Config::load(directory)?;
+        let n_layers = last.blocks(config.n_layers);
         let stored = Stored::open(directory)?;
         // A head stored although the configuration says it is tied is a contradiction that transformers settles in favour
         // of the configuration; so does this.
         let mut source = |name: String, shape: &[usize]| stored.load(&name, shape, device, loading);
-        Self::build(config, device, loading, &mut source)
+        Self::build(config, n_layers, device, loading, &mut source)
     }
 
     /// A model with random weights: embeddings N(0, 0.02²), projections `N(0, 1/d_in)`, those that write to the residual
@@ -67,7 +78,8 @@ impl Model {
             };
             Ok(Tensor::from_vec(values, shape, device)?)
         };
-        Self::build(config, device, Loading::new(DType::F32), &mut source)
+        let (n_layers, loading) = (config.n_layers, Loading::new(DType::F32));
+        Self::build(config, n_layers, device, loading, &mut source)
     }
 
     /// Bytes that the weights' matrices take in memory.

@@ -5,9 +5,9 @@
 
 mod common;
 
-use candle_core::{DType, Tensor};
-use common::{ARCHITECTURES, load, rows, tensors, worst};
-use model::{Batch, Hook, Model, Recorder, Site, Tap};
+use candle_core::{DType, Device, Tensor};
+use common::{ARCHITECTURES, directory, load, rows, tensors, values, worst};
+use model::{Batch, Hook, Loading, Model, Recorder, Site, Tap};
 
 const SITES: [Site; 6] = [
     Site::ResidPre,
@@ -129,6 +129,30 @@ fn a_pass_that_stops_early_shows_the_same_and_nothing_later() {
             );
             let later = |hook: &&Hook| hook.layer > last.layer || hook.site == Site::Logits;
             assert_eq!(seen.activations.keys().find(later), None, "{name} {last}");
+        }
+    }
+}
+
+#[test]
+fn a_model_loaded_up_to_a_hook_shows_the_same_there_and_goes_no_further() {
+    for name in ["qwen2", "phi3", "gemma2"] {
+        let (whole, batch) = (load(name, DType::F32), batch(name));
+        let (seen, _) = everything(&whole, &batch);
+        let ends = [Site::Embed, Site::Logits].map(|site| Hook::new(site, 0));
+        let blocks = SITES.map(|site| Hook::new(site, 0));
+        for last in blocks.into_iter().chain(ends) {
+            let loading = Loading::new(DType::F32);
+            let part = Model::load_until(&directory(name), &Device::Cpu, loading, last).unwrap();
+            let mut recorder = Recorder::new([last]);
+            part.forward_until(&batch, last, &mut recorder).unwrap();
+            assert_eq!(
+                values(&recorder.activations[&last]),
+                values(&seen.activations[&last]),
+                "{name} {last}"
+            );
+            let further = part.forward(&batch, &mut ());
+            assert_eq!(further.is_ok(), last.site == Site::Logits, "{name} {last}");
+            assert!(part.matrix_bytes() <= whole.matrix_bytes());
         }
     }
 }
