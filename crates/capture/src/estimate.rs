@@ -5,7 +5,7 @@ use crate::bytes;
 use crate::forward::{last, width_of};
 use crate::models::Source;
 use crate::plan::Plan;
-use model::{Config, Hook};
+use model::Hook;
 use std::path::Path;
 
 /// Rows, then a line per model and hook, then disk and memory.
@@ -41,17 +41,9 @@ fn memory(args: &Args, source: &Source, hooks: &[Hook], plan: &Plan) -> u64 {
     // Residual stream, its norm, queries, keys and values, and the three activations of the MLP are alive together.
     let per_token = 8 * config.d_model + 3 * config.d_mlp;
     let batch = (args.batch_held(plan) * per_token) as u64 * args.compute_size();
-    let loaded = weights(&source.path) as f64 * share_loaded(config, last(hooks));
-    loaded as u64 + rows + batch
-}
-
-/// What part of a model's numbers a pass up to a hook needs.
-fn share_loaded(config: &Config, last: Hook) -> f64 {
-    let heads = config.vocab * config.d_model * if config.tied { 1 } else { 2 };
-    let attention = 2 * (config.n_heads + config.n_kv_heads) * config.d_head;
-    let block = config.d_model * (attention + 3 * config.d_mlp);
-    let of = |blocks: usize| (heads + blocks * block) as f64;
-    of(last.blocks(config.n_layers)) / of(config.n_layers)
+    let blocks = last(hooks).blocks(config.n_layers);
+    let share = config.numbers(blocks) as f64 / config.numbers(config.n_layers) as f64;
+    (weights(&source.path) as f64 * share) as u64 + rows + batch
 }
 
 /// Bytes of the weight files of a model directory.

@@ -205,10 +205,8 @@ impl Estimate<'_> {
 
     /// Bytes of the weights, and of those that heads are expanded with.
     fn weights(&self) -> usize {
-        let (config, (q, kv)) = (self.config, self.widths());
-        let layer = config.d_model * (2 * q + 2 * kv + 3 * config.d_mlp);
-        let embeddings = if config.tied { 1 } else { 2 } * config.vocab * config.d_model;
-        let n = config.n_layers * layer + embeddings;
+        let config = self.config;
+        let n = config.numbers(config.n_layers);
         let kept = match (self.int8, self.width, self.stored) {
             (true, _, _) => n,
             (false, 4, stored) if stored > 0 => stored.min(n * 4),

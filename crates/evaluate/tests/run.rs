@@ -346,3 +346,12 @@ fn a_truncated_model_is_one_line_with_its_name() {
     );
     assert_eq!(said.lines().count(), 1, "{said}");
 }
+
+#[test]
+fn a_wrong_line_of_a_task_is_found_before_the_model_is_read() {
+    let folder = Folder::new();
+    fs::write(folder.path("base/model.safetensors"), "no weights").unwrap();
+    fs::write(folder.path("wrong.test.jsonl"), r#"{"id": "0"}"#).unwrap();
+    let said = folder.badly(&format!("{SAMPLED} -o a.parquet"));
+    assert!(said.contains("wrong.test.jsonl line 1"), "{said}");
+}

@@ -3,7 +3,8 @@
 use crate::rotary::Placed;
 use crate::transformer::Pass;
 use crate::{Batch, Cache, Error, Hook, Model, Result, Rules, Tap, ops};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use kernels::Precision;
 use std::ops::Range;
 
 /// What a forward pass leaves for the reverse pass.
@@ -100,6 +101,22 @@ impl Model {
         trace.rows = Some(rows);
         trace.capped = self.config.form.logit_softcap.map(|_| logits.clone());
         Ok(logits)
+    }
+
+    /// What is kept of a block's share: of some rows of the batch, rounded where products of `bf16` round it anyway.
+    pub(crate) fn remembered(
+        &self,
+        mut share: LayerTrace,
+        (whole, tail, kept): (&Rows, usize, Option<&Range<usize>>),
+        seq: usize,
+    ) -> Result<LayerTrace> {
+        if self.precision == Precision::Bf16 && self.dtype == DType::F32 && self.device.is_cpu() {
+            share = share.rounded()?;
+        }
+        match kept {
+            Some(kept) => share.part((whole, tail), kept, seq),
+            None => Ok(share),
+        }
     }
 
     /// Keys and values of the first positions of several sequences, with room for `more` behind them.
@@ -284,7 +301,7 @@ impl LayerTrace {
 
 /// One block's share of a [`Trace`]; `tokens = batch * seq`. Of the last block, all but `resid_pre`, its scale, keys and values
 /// are of the positions from the trace's `tail` on. Queries, keys, values, `z`, `gate` and `up` are in `bf16` where that is
-/// multiplied ([`Model::keeps_rounded`]).
+/// multiplied ([`Model::remembered`]).
 #[derive(Debug)]
 pub(crate) struct LayerTrace {
     /// Residual before the block, `[tokens, d_model]`.
@@ -311,4 +328,38 @@ pub(crate) struct LayerTrace {
     /// `[tokens, d_mlp]`
     pub(crate) gate: Tensor,
     pub(crate) up: Tensor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Loading;
+    use candle_core::Device;
+    use std::path::Path;
+
+    #[test]
+    fn products_of_bf16_leave_half_the_bytes_of_what_they_read() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3");
+        let batch = Batch::right_padded(&[vec![3, 7, 1], vec![5, 6, 8]], 0);
+        for (precision, dtype) in [(Precision::F32, DType::F32), (Precision::Bf16, DType::BF16)] {
+            let loading = Loading {
+                precision,
+                ..Loading::new(DType::F32)
+            };
+            let model = Model::load_with(&golden, &Device::Cpu, loading).expect("a golden model");
+            let trace = model.trace_rows(&batch, TraceOf::whole(&batch), None, &mut ());
+            for layer in trace.expect("a pass").layers {
+                let read = [
+                    &layer.q,
+                    &layer.k,
+                    &layer.v,
+                    &layer.z,
+                    &layer.gate,
+                    &layer.up,
+                ];
+                assert!(read.iter().all(|x| x.dtype() == dtype), "{precision:?}");
+                assert_eq!(layer.resid_mid.dtype(), DType::F32);
+            }
+        }
+    }
 }

@@ -331,22 +331,10 @@ impl Model {
                 gate,
                 up,
             };
-            let whole = if self.keeps_rounded() {
-                whole.rounded()?
-            } else {
-                whole
-            };
-            trace.push(match &pass.kept {
-                Some(kept) => whole.part((&Rows::of(batch, offset), tail), kept, batch.seq)?,
-                None => whole,
-            });
+            let rows = (&Rows::of(batch, offset), tail, pass.kept.as_ref());
+            trace.push(self.remembered(whole, rows, batch.seq)?);
         }
         Ok(resid_post)
-    }
-
-    /// Whether a trace keeps in `bf16` what products of `bf16` round anyway.
-    pub(crate) fn keeps_rounded(&self) -> bool {
-        self.precision == Precision::Bf16 && self.dtype == DType::F32 && self.device.is_cpu()
     }
 
     /// How a block attends.

@@ -110,6 +110,13 @@ impl Config {
         Ok(config)
     }
 
+    /// Numbers in the matrices of the embeddings and of so many blocks.
+    pub fn numbers(&self, blocks: usize) -> usize {
+        let embeddings = self.vocab * if self.tied { 1 } else { 2 };
+        let attention = 2 * (self.n_heads + self.n_kv_heads) * self.d_head;
+        self.d_model * (embeddings + blocks * (attention + 3 * self.d_mlp))
+    }
+
     /// Factor on the attention scores.
     pub fn attention_scale(&self) -> f64 {
         1.0 / self.form.query_scalar.unwrap_or(self.d_head as f64).sqrt()
